@@ -1,0 +1,37 @@
+"""brood's rules: cc_library, cc_binary and cc_test as this project uses them, and nothing more.
+
+Only what every target has in common belongs here. Compiler flags do not: they would follow a library into a consumer's
+build, so they live in .bazelrc.
+"""
+
+load("@rules_cc//cc:defs.bzl", "cc_binary", "cc_library", "cc_test")
+
+def brood_library(name, visibility = ["//visibility:private"], **kwargs):
+    """A library, private unless it says otherwise. Its headers are included as "brood/<package>/<header>"."""
+    cc_library(
+        name = name,
+        strip_include_prefix = "/",  # from the root of the repository, not of the package
+        include_prefix = "brood",
+        visibility = visibility,
+        **kwargs
+    )
+
+def brood_binary(name, visibility = ["//visibility:private"], **kwargs):
+    """A program, private unless it says otherwise."""
+    cc_binary(
+        name = name,
+        visibility = visibility,
+        **kwargs
+    )
+
+def brood_test(name, deps = [], size = "small", **kwargs):
+    """A GoogleTest program: size small unless it says otherwise, main() and GoogleTest included."""
+    cc_test(
+        name = name,
+        size = size,
+        deps = deps + [
+            "//tests:test_main",
+            "@googletest//:gtest",
+        ],
+        **kwargs
+    )
