@@ -33,12 +33,13 @@ readonly SOURCES=(
 
 # Modules that the dependencies name and no build of this project uses. bzlmod wants to see a MODULE.bazel for each.
 readonly STUB_MODULES=(
-  apple_support bazel_skylib_gazelle_plugin buildozer libpfm protobuf re2 rules_foreign_cc rules_pkg zlib
+  apple_support buildozer protobuf re2 zlib
 )
 
-# An edited recipe is another toolchain: the folder carries the recipe's hash.
 readonly CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/brood"
-RECIPE="$(sha256sum "${BASH_SOURCE[0]}" | cut -c 1-12)"
+ROOT="$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")"
+# Another recipe, or other versions to serve, are another toolchain: the folder carries their hash.
+RECIPE="$(cat "${BASH_SOURCE[0]}" "$ROOT/MODULE.bazel" | sha256sum | cut -c 1-12)"
 readonly PREFIX="$CACHE/bazel-from-debian-$RECIPE"
 readonly STAGE="$PREFIX.partial" # becomes PREFIX by one rename, when it is whole
 readonly LOG="$CACHE/bootstrap.log"
@@ -81,6 +82,7 @@ build_toolchain() {
   relocate_class_path
   complete_rules_cc
   write_stub_modules
+  write_registry
   write_bazelrc
   write_wrapper
   rm -rf "$STAGE/apt"
@@ -313,12 +315,28 @@ EOF
 
 write_stub_modules() {
   local module
-  mkdir -p "$STAGE/registry"
   for module in "${STUB_MODULES[@]}"; do
     mkdir -p "$STAGE/stubs/$module"
     echo "module(name = \"$module\")" >"$STAGE/stubs/$module/MODULE.bazel"
     : >"$STAGE/stubs/$module/BUILD.bazel"
   done
+}
+
+# bzlmod refuses to override a module that the build does not name, and a consumer's build does not name
+# google_benchmark: it comes from a registry of its own, under the version that MODULE.bazel asks for.
+write_registry() {
+  local version folder
+  version="$(sed -n 's/.*name = "google_benchmark", version = "\([^"]*\)".*/\1/p' "$ROOT/MODULE.bazel")"
+  folder="$STAGE/registry/modules/google_benchmark/$version"
+  mkdir -p "$folder"
+  cat >"$folder/MODULE.bazel" <<EOF
+module(name = "google_benchmark", version = "$version")
+bazel_dep(name = "bazel_skylib", version = "0")
+bazel_dep(name = "platforms", version = "0")
+bazel_dep(name = "rules_cc", version = "0")
+EOF
+  echo '{"type": "local_path", "path": "google_benchmark"}' >"$folder/source.json"
+  echo "{\"module_base_path\": \"$PREFIX/sources\"}" >"$STAGE/registry/bazel_registry.json"
 }
 
 # The name and folder of every repository that Bazel must not look for on the network.
@@ -335,14 +353,14 @@ local_repositories() {
   echo "platforms usr/share/bazel/tools/platforms" # Debian's rules_java names a cpu that upstream's release lacks
 }
 
-# Lies here and not in a workspace, so that any workspace builds with it: this one, a second clone, a consumer.
+# Lies here and not in a workspace, so that every workspace builds with it: this one, a second clone, a consumer.
 write_bazelrc() {
   local name folder
   {
     echo "# Written by tools/bootstrap/debian.sh: every dependency comes from this folder."
     local_repositories | while read -r name folder; do
       echo "common --override_repository=$name=$PREFIX/$folder"
-      echo "common --override_module=$name=$PREFIX/$folder"
+      [[ $name == google_benchmark ]] || echo "common --override_module=$name=$PREFIX/$folder"
     done
     for name in "${STUB_MODULES[@]}"; do
       echo "common --override_module=$name=$PREFIX/stubs/$name"
