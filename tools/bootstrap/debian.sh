@@ -64,7 +64,7 @@ main() {
 
 build_toolchain() {
   trap 'explain_failure' EXIT
-  rm -rf "$STAGE" # left by a run that was killed
+  rm -rf "$CACHE"/bazel-from-debian-*.partial # left by runs that were killed
   mkdir "$STAGE"
 
   step "reading Debian $SUITE's package lists"
