@@ -4,7 +4,7 @@
 #   tools/bootstrap/debian.sh             builds the toolchain if it is missing, prints the path of its `bazel`
 #   tools/bootstrap/debian.sh --if-ready  prints that path if the toolchain is there, else fails at once
 #
-# Debian testing packages Bazel 7 and every dependency of this project; Debian stable does not. The packages are unpacked
+# A newer Debian packages Bazel 7 and every dependency of this project; Debian 12 does not. The packages are unpacked
 # (never installed) into a folder of the user's cache, and the few programs in it are told to use the C library that
 # came with them. Only Bazel runs on that library: what Bazel builds is built by this machine's own compiler, against
 # this machine's own C library. No root is needed and nothing outside the cache folder is touched.
@@ -32,9 +32,7 @@ readonly SOURCES=(
 )
 
 # Modules that the dependencies name and no build of this project uses. bzlmod wants to see a MODULE.bazel for each.
-readonly STUB_MODULES=(
-  apple_support buildozer protobuf re2 zlib
-)
+readonly STUB_MODULES=(apple_support buildozer protobuf re2 zlib)
 
 readonly CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/brood"
 ROOT="$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")"
@@ -73,6 +71,8 @@ build_toolchain() {
   check_versions
   step "downloading $(download_size) of packages"
   download_packages
+  download_sources
+  compare_sources_with_pins
   step "unpacking them"
   unpack_packages
   unpack_sources
@@ -87,10 +87,8 @@ build_toolchain() {
   write_wrapper
   rm -rf "$STAGE/apt"
   publish
-  mkdir -p "$CACHE/bin"
-  ln -sfn "$PREFIX/bin/bazel" "$CACHE/bin/bazel"
   trap - EXIT
-  say "ready; \"$CACHE/bin/bazel\" works in any workspace from now on"
+  say "ready; from now on $CACHE/bin/bazel works too"
 }
 
 # ---- talking ----
@@ -234,11 +232,30 @@ download_size() {
 
 download_packages() {
   private_apt apt-get install --download-only --yes "${PACKAGES[@]}"
+}
+
+download_sources() {
   local pair
   mkdir "$STAGE/apt/source"
   for pair in "${SOURCES[@]}"; do
     (cd "$STAGE/apt/source" && private_apt apt-get source --download-only "${pair% *}")
   done
+}
+
+# The pins are for whoever downloads the releases; a release of Debian has one version of each, and says so.
+compare_sources_with_pins() {
+  local pair archive version
+  for pair in "${SOURCES[@]}"; do
+    archive="$(basename "$STAGE/apt/source/${pair% *}"_*.orig.tar.*z)"
+    version="${archive#*_}"
+    version="${version%.orig.tar.*}"
+    [[ $version == "$(pinned_version "${pair#* }")" ]] ||
+      say "note: Debian has ${pair#* } $version, this project pins $(pinned_version "${pair#* }")"
+  done
+}
+
+pinned_version() { # module
+  sed -n "s/.*name = \"$1\", version = \"\([^\"]*\)\".*/\1/p" "$ROOT/MODULE.bazel"
 }
 
 unpack_packages() {
@@ -292,7 +309,8 @@ staged() { # program argument...
 
 # Debian's jars name each other by absolute paths in their manifests, which lead nowhere here: list those jars too.
 relocate_class_path() {
-  local list="$STAGE/usr/share/bazel/bazel_classpath_debian_depends.txt" jar
+  local list="$STAGE/usr/share/bazel/bazel_classpath_debian_depends.txt"
+  local jar
   for jar in animal-sniffer-annotations error-prone-annotations grpc-context perfmark-api perfmark-impl protobuf; do
     echo "/usr/share/java/$jar.jar"
   done >>"$list"
@@ -318,7 +336,7 @@ write_stub_modules() {
   for module in "${STUB_MODULES[@]}"; do
     mkdir -p "$STAGE/stubs/$module"
     echo "module(name = \"$module\")" >"$STAGE/stubs/$module/MODULE.bazel"
-    : >"$STAGE/stubs/$module/BUILD.bazel"
+    touch "$STAGE/stubs/$module/BUILD.bazel"
   done
 }
 
@@ -326,7 +344,7 @@ write_stub_modules() {
 # google_benchmark: it comes from a registry of its own, under the version that MODULE.bazel asks for.
 write_registry() {
   local version folder
-  version="$(sed -n 's/.*name = "google_benchmark", version = "\([^"]*\)".*/\1/p' "$ROOT/MODULE.bazel")"
+  version="$(pinned_version google_benchmark)"
   folder="$STAGE/registry/modules/google_benchmark/$version"
   mkdir -p "$folder"
   cat >"$folder/MODULE.bazel" <<EOF
@@ -381,8 +399,11 @@ EOF
   chmod +x "$STAGE/bin/bazel"
 }
 
-# Bazel reads itself through /proc/self/exe, so it can only be tried in its final place.
+# Bazel reads itself through /proc/self/exe, so it can only be tried in its final place. The link comes first: a run
+# that is killed after the rename would not come back to make it.
 publish() {
+  mkdir -p "$CACHE/bin"
+  ln -sfn "$PREFIX/bin/bazel" "$CACHE/bin/bazel"
   mv -T "$STAGE" "$PREFIX"
   "$PREFIX/bin/bazel" --version || {
     mv -T "$PREFIX" "$STAGE"
