@@ -16,7 +16,7 @@ compiles_cxx && exit 0
 if [[ -n ${CC:-} ]]; then
   say "CC=$CC is not a C++ compiler that can be run; unset CC, or name one"
 elif ! command -v apt-get >/dev/null; then
-  say "there is no C++ compiler; install g++ 12 or newer (or clang 14 or newer, and set CC=clang)"
+  say "there is no C++ compiler; install g++ 12 or newer (or clang 16 or newer, and set CC=clang)"
 elif ((EUID != 0)); then
   say "there is no C++ compiler; run: sudo apt-get update && sudo apt-get install --yes g++"
 else
