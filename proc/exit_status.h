@@ -12,9 +12,9 @@
 // What it is not: the raw status word of wait(2), in which exit code 1 is 256.
 // Neither is a stopped or continued child an ExitStatus: it has not ended.
 //
-// There are three ways to have ended. *Exited* with a code of 0 to 255; *killed*
-// by a signal, perhaps leaving a core; and *lost*: the process is gone, but
-// somebody else was told how. Lost is said, never guessed.
+// There are three ways to have ended. *Exited* with a code of 0 to 255;
+// *killed* by a signal, perhaps leaving a core; and *lost*: the process is
+// gone, but somebody else was told how. Lost is said, never guessed.
 //
 // Threads, signals, fork: a value; compare and copy it anywhere.
 // Rests on: wait(2), waitid(2), getrusage(2).

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/proc/posix.h"
 
+#include <poll.h>
+
+#include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <optional>
@@ -8,14 +12,23 @@
 #include <string_view>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/cord.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 
 namespace brood {
 namespace {
 
 constexpr std::string_view kErrnoPayload = "brood/errno";
+
+absl::Duration MonotonicNow() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);  // Cannot fail on Linux.
+  return absl::DurationFromTimespec(now);
+}
 
 }  // namespace
 
@@ -39,6 +52,28 @@ int ErrnoOf(const absl::Status& status) {
     return 0;
   }
   return error;
+}
+
+absl::StatusOr<bool> PollUntil(int fd, short events, absl::Time deadline) {
+  const bool forever = deadline == absl::InfiniteFuture();
+  const absl::Duration end = forever
+                                 ? absl::InfiniteDuration()
+                                 : MonotonicNow() + (deadline - absl::Now());
+  pollfd item = {.fd = fd, .events = events, .revents = 0};
+  while (true) {
+    const timespec left = absl::ToTimespec(
+        forever ? absl::ZeroDuration()
+                : std::max(end - MonotonicNow(), absl::ZeroDuration()));
+    const int ready = ppoll(&item, 1, forever ? nullptr : &left, nullptr);
+    if (ready == -1) {
+      if (errno == EINTR) continue;
+      return ErrnoStatus(errno, absl::StrCat("poll descriptor ", fd));
+    }
+    if (ready == 1 && (item.revents & POLLNVAL) != 0) {
+      return ErrnoStatus(EBADF, absl::StrCat("poll descriptor ", fd));
+    }
+    return ready == 1;
+  }
 }
 
 std::string NameOfSignal(int signo) {

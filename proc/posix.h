@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Two verbs for everyone who calls the kernel: retry on EINTR, and turn an errno
-// into a Status. No other place in the project does either.
+// Three verbs for everyone who calls the kernel: retry on EINTR, turn an errno
+// into a Status, wait for a descriptor until a deadline. No other place in the
+// project does any of them.
 //
 //   absl::StatusOr<char> ReadByte(int fd) {
 //     char byte;
@@ -11,14 +12,15 @@
 //     return byte;
 //   }
 //
-// What it is not: a wrapper of the system calls. Call them by their names.
+// What it is not: a wrapper of the system calls, which are called by their own
+// names, nor an event loop, which waits for many descriptors at once.
 //
 // Errors: the code is absl::ErrnoToStatusCode's (ENOENT is NotFound, EACCES is
 // PermissionDenied, EMFILE is ResourceExhausted, ...). Because several errnos
 // share a code, the number itself travels along; ErrnoOf() gives it back.
 //
-// Threads: safe. Signals: RetryOnEintr is async-signal-safe if its call is;
-// ErrnoStatus allocates and is not. Fork: no state.
+// Threads: safe. Signals: RetryOnEintr is async-signal-safe if its call is; the
+// others allocate and are not. Fork: no state.
 // Rests on: signal(7) "Interruption of system calls", errno(3),
 // strerrorname_np(3) and sigabbrev_np(3) (glibc 2.32).
 #ifndef BROOD_PROC_POSIX_H_
@@ -30,6 +32,8 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 namespace brood {
 
@@ -45,12 +49,20 @@ auto RetryOnEintr(Call&& call) {
   return result;
 }
 
-// A Status that reads "`what`: No such file or directory (ENOENT)". `what` names
-// the call and its object, as in "bind 127.0.0.1:80". `error` must not be 0.
+// A Status that reads "`what`: No such file or directory (ENOENT)". `what`
+// names the call and its object, as in "bind 127.0.0.1:80". `error` must not be
+// 0.
 absl::Status ErrnoStatus(int error, std::string_view what);
 
 // The errno that `status` was made from; 0 if it was not made by ErrnoStatus.
 int ErrnoOf(const absl::Status& status);
+
+// Waits until poll(2) reports one of `events`, an error or a hang-up on `fd`,
+// or until `deadline`; true in the first case, false in the second. A deadline
+// that has passed asks without waiting, and absl::InfiniteFuture() waits for
+// ever. The wait itself is measured on the monotonic clock, so that a step of
+// the wall clock neither cuts nor stretches it.
+absl::StatusOr<bool> PollUntil(int fd, short events, absl::Time deadline);
 
 // "SIGCHLD", "SIGRTMIN+3"; "signal 99" for a number that is no signal. Lives
 // here because a wait status needs it below the signal package, whose names.h

@@ -12,8 +12,9 @@
 // What it is not: a stream, a file, or a way to share a descriptor. It knows
 // nothing of what the number refers to.
 //
-// Ownership: a `UniqueFd` parameter or result passes ownership; a plain `int fd`
-// is borrowed. Zero is a descriptor like any other; only negative is "none".
+// Ownership: a `UniqueFd` parameter or result passes ownership; a plain `int
+// fd` is borrowed. Zero is a descriptor like any other; only negative is
+// "none".
 //
 // Errors: Close() reports what close(2) reported, once, and never retries. On
 // Linux the number is free again even after EINTR, and by then may be somebody
@@ -39,8 +40,7 @@ class UniqueFd {
   // failed system call may be passed as it is, with errno still to be read.
   explicit UniqueFd(int fd) : fd_(fd < 0 ? kNone : fd) {}
 
-  UniqueFd(UniqueFd&& other) noexcept
-      : fd_(std::exchange(other.fd_, kNone)) {}
+  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, kNone)) {}
   UniqueFd& operator=(UniqueFd&& other) noexcept;
   ~UniqueFd();
 

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "brood/proc/fork.h"
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <numeric>
+#include <stdexcept>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/status_matchers.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "brood/proc/child.h"
+#include "brood/proc/exit_status.h"
+#include "brood/proc/posix.h"
+#include "brood/proc/unique_fd.h"
+#include "brood/tests/gate.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace brood {
+namespace {
+
+using ::absl_testing::IsOk;
+using ::absl_testing::IsOkAndHolds;
+using ::absl_testing::StatusIs;
+using ::testing::HasSubstr;
+
+absl::StatusOr<ExitStatus> SumInAChild(absl::Span<const int> numbers) {
+  absl::StatusOr<Child> child = Fork(
+      {}, [&] { return std::accumulate(numbers.begin(), numbers.end(), 0); });
+  if (!child.ok()) return child.status();
+  return child->Wait();  // "exited" with the sum, modulo 256.
+}
+
+absl::StatusOr<ExitStatus> ForkAndWait(const ForkOptions& options,
+                                       absl::FunctionRef<int()> body) {
+  absl::StatusOr<Child> child = Fork(options, body);
+  if (!child.ok()) return child.status();
+  return child->Wait();
+}
+
+bool IsOpen(int fd) { return fcntl(fd, F_GETFD) != -1; }
+
+TEST(ForkTest, HeaderExample) {
+  EXPECT_THAT(SumInAChild({1, 2, 3}), IsOkAndHolds(ExitStatus::Exited(6)));
+}
+
+TEST(ForkTest, RunsNoDestructorOfTheParentInTheChild) {
+  Gate gate;
+  struct Guard {
+    int fd;
+    ~Guard() { (void)!write(fd, "x", 1); }
+  };
+  {
+    // A byte is written here by the parent and must not be by the child.
+    const Guard guard = {gate.write_fd()};
+    EXPECT_THAT(ForkAndWait({}, [] { return 0; }),
+                IsOkAndHolds(ExitStatus::Exited(0)));
+  }
+  std::array<char, 8> bytes;
+  EXPECT_EQ(read(gate.read_fd(), bytes.data(), bytes.size()), 1);
+}
+
+TEST(ForkTest, ReportsAbortAsSigabrt) {
+  absl::StatusOr<ExitStatus> status = ForkAndWait({}, [] {
+    prctl(PR_SET_DUMPABLE, 0);  // No core file for a test.
+    abort();
+    return 0;
+  });
+  ASSERT_THAT(status, IsOk());
+  EXPECT_EQ(status->term_signal(), SIGABRT);
+}
+
+TEST(ForkTest, EndsByAbortWhenAnExceptionEscapes) {
+  absl::StatusOr<ExitStatus> status = ForkAndWait({}, []() -> int {
+    prctl(PR_SET_DUMPABLE, 0);
+    close(STDERR_FILENO);  // The runtime's last words are not for the log.
+    throw std::runtime_error("escaped");
+  });
+  ASSERT_THAT(status, IsOk());
+  EXPECT_EQ(status->term_signal(), SIGABRT);
+}
+
+TEST(ForkTest, CatchesExceptionsWithinTheChild) {
+  EXPECT_THAT(ForkAndWait({},
+                          [] {
+                            try {
+                              throw std::runtime_error("caught");
+                            } catch (const std::runtime_error&) {
+                              return 5;
+                            }
+                          }),
+              IsOkAndHolds(ExitStatus::Exited(5)));
+}
+
+TEST(ForkTest, ResetsEveryDispositionInTheChild) {
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};
+  struct sigaction old_user;
+  struct sigaction old_pipe;
+  ASSERT_EQ(sigaction(SIGUSR1, &action, &old_user), 0);
+  action.sa_handler = SIG_IGN;
+  ASSERT_EQ(sigaction(SIGPIPE, &action, &old_pipe), 0);
+  EXPECT_THAT(ForkAndWait({},
+                          [] {
+                            for (int signo = 1; signo < NSIG; ++signo) {
+                              struct sigaction now = {};
+                              if (sigaction(signo, nullptr, &now) == -1)
+                                continue;
+                              if (now.sa_handler != SIG_DFL) return signo;
+                            }
+                            return 0;
+                          }),
+              IsOkAndHolds(ExitStatus::Exited(0)));
+  sigaction(SIGUSR1, &old_user, nullptr);
+  sigaction(SIGPIPE, &old_pipe, nullptr);
+}
+
+TEST(ForkTest, BlocksNoSignalInTheChildAndKeepsTheMaskInTheParent) {
+  sigset_t block;
+  sigemptyset(&block);
+  sigaddset(&block, SIGTERM);
+  sigset_t old;
+  sigprocmask(SIG_BLOCK, &block, &old);
+  EXPECT_THAT(ForkAndWait({},
+                          [] {
+                            sigset_t mask;
+                            sigprocmask(SIG_BLOCK, nullptr, &mask);
+                            return sigisemptyset(&mask) ? 0 : 1;
+                          }),
+              IsOkAndHolds(ExitStatus::Exited(0)));
+  sigset_t now;
+  sigprocmask(SIG_SETMASK, &old, &now);
+  EXPECT_TRUE(sigismember(&now, SIGTERM));
+  EXPECT_FALSE(sigismember(&now, SIGUSR1));
+}
+
+TEST(ForkTest, KeepsAllDescriptorsUnlessTold) {
+  Gate gate;
+  EXPECT_THAT(ForkAndWait({}, [&] { return IsOpen(gate.read_fd()) ? 0 : 1; }),
+              IsOkAndHolds(ExitStatus::Exited(0)));
+}
+
+TEST(ForkTest, KeepsOnlyTheDescriptorsNamed) {
+  std::vector<UniqueFd> open_fds;
+  for (int i = 0; i < 10; ++i) {
+    open_fds.emplace_back(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    ASSERT_TRUE(open_fds.back().valid());
+  }
+  // Unsorted, with a duplicate, one of the standard three, and none.
+  const std::vector<std::vector<int>> cases = {
+      {},
+      {open_fds[7].get(), open_fds[2].get()},
+      {open_fds[0].get(), open_fds[0].get(), STDIN_FILENO},
+      {open_fds[9].get()}};
+  for (const std::vector<int>& keep : cases) {
+    EXPECT_THAT(ForkAndWait({.keep_fds = keep},
+                            [&] {
+                              for (int fd = 3; fd < 1024; ++fd) {
+                                const bool kept =
+                                    std::find(keep.begin(), keep.end(), fd) !=
+                                    keep.end();
+                                if (IsOpen(fd) != kept) return fd;
+                              }
+                              return 0;
+                            }),
+                IsOkAndHolds(ExitStatus::Exited(0)));
+  }
+}
+
+TEST(ForkTest, ChildDiesWithItsParentWhenAsked) {
+  // The gate's only writing end left is the grandchild's, so end of file here
+  // means that it has died, whoever reaps it.
+  Gate gate;
+  EXPECT_THAT(ForkAndWait({},
+                          [&] {
+                            absl::StatusOr<Child> grandchild =
+                                Fork({.parent_death_signal = SIGKILL}, [] {
+                                  pause();
+                                  return 0;
+                                });
+                            if (!grandchild.ok()) return 1;
+                            // Not to be killed by its handle, but by the
+                            // kernel.
+                            (void)std::move(*grandchild).Release();
+                            return 0;
+                          }),
+              IsOkAndHolds(ExitStatus::Exited(0)));
+  gate.Wait();
+}
+
+TEST(ForkTest, RefusesToForkWithSeveralThreads) {
+  Gate gate;
+  std::thread other([&] {
+    char byte;
+    (void)!read(gate.read_fd(), &byte, 1);
+  });
+  EXPECT_THAT(Fork({}, [] { return 0; }),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("more than one thread")));
+  gate.Open();
+  other.join();
+}
+
+TEST(ForkTest, ForksAgainWhenTheOtherThreadsHaveEnded) {
+  std::thread([] {}).join();
+  EXPECT_THAT(ForkAndWait({}, [] { return 0; }),
+              IsOkAndHolds(ExitStatus::Exited(0)));
+}
+
+TEST(ForkTest, LeavesNothingBehindWhenNoDescriptorIsLeft) {
+  const UniqueFd next(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(next.valid());
+  rlimit old;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &old), 0);
+  const rlimit tight = {.rlim_cur = static_cast<rlim_t>(next.get()) + 1,
+                        .rlim_max = old.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &tight), 0);
+  const absl::StatusOr<Child> child = Fork({}, [] {
+    pause();
+    return 0;
+  });
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &old), 0);
+  // That no child and no blocked signal is left is checked after every test.
+  EXPECT_THAT(child.status(), StatusIs(absl::StatusCode::kResourceExhausted,
+                                       HasSubstr("pidfd_open")));
+}
+
+}  // namespace
+}  // namespace brood
