@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A SignalAction is one sigaction(2) registration: what a signal does, until it
+// goes.
+//
+//   volatile std::sig_atomic_t reload = 0;
+//
+//   absl::Status Serve() {
+//     const absl::StatusOr<SignalAction> hangup =
+//         SignalAction::Handle(SIGHUP, [](int) { reload = 1; });
+//     if (!hangup.ok()) return hangup.status();  // "SIGHUP has a handler
+//     already" const absl::StatusOr<SignalAction> pipe =
+//     SignalAction::Ignore(SIGPIPE); if (!pipe.ok()) return pipe.status();
+//     // ... look at `reload` now and then ...
+//     return absl::OkStatus();
+//   }
+//
+// What it is not: a callback in ordinary context. The handler interrupts the
+// program between any two instructions, perhaps inside malloc. It may call only
+// what signal-safety(7) lists (write, waitpid, _exit; not printf, malloc,
+// locks, a Status, exceptions), touch only lock-free atomics and `volatile
+// sig_atomic_t`, and must leave errno as it found it. For anything more take
+// signal_fd.h.
+//
+// Nor is it signal(2), which means two things. On System V the action was reset
+// and the signal not blocked while its handler ran, so a second one could kill:
+// {.restart = false, .reset_hand = true, .no_defer = true}. BSD and glibc do
+// neither and restart system calls, which are the defaults here.
+//
+// Ownership: the destructor puts the old action back only if ours still stands;
+// if somebody registered another since, theirs stays. The kernel keeps no
+// owner: an action equal to ours in handler, flags and mask is ours. After
+// reset_hand did its work, the default it left counts as ours.
+//
+// Errors: InvalidArgument for what is no signal, for SIGKILL and SIGSTOP, for a
+// null handler, and for handling or ignoring SIGSEGV, SIGBUS, SIGILL or SIGFPE:
+// returning from, or ignoring, a fault runs into it again. AlreadyExists if a
+// handler stands and if_handled is kRefuse. Ignored is not handled: it is
+// replaced, which undoes nohup(1); ask DispositionOf() first.
+//
+// Threads: the action is the process's, and runs in any thread that does not
+// block the signal. Two threads registering for one signal at once race, as in
+// sigaction(2). Signals: nothing here is async-signal-safe.
+// Fork: the child has the same actions, and a copy of this object that puts
+// back its own. Exec makes handlers default again and leaves ignored signals
+// ignored. Rests on: sigaction(2), signal(7), signal-safety(7).
+#ifndef BROOD_SIGNAL_ACTION_H_
+#define BROOD_SIGNAL_ACTION_H_
+
+#include <csignal>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "brood/signal/signal_set.h"
+
+namespace brood {
+
+// What a signal does in this process.
+enum class Disposition { kDefault, kIgnored, kHandled };
+absl::StatusOr<Disposition> DispositionOf(int signo);
+
+// What to do if the signal has a handler already, whoever's it is.
+enum class IfHandled { kRefuse, kReplace };
+
+struct SignalActionOptions {
+  // Blocked while the handler runs, besides the signal itself.
+  SignalSet mask;
+  // SA_RESTART: system calls that were interrupted go on where they can;
+  // poll(2), select(2) and sleeps return EINTR all the same (signal(7)).
+  bool restart = true;
+  // SA_RESETHAND: back to default as the handler is called.
+  bool reset_hand = false;
+  // SA_NODEFER: the signal may interrupt its own handler.
+  bool no_defer = false;
+  // SA_ONSTACK: run on the sigaltstack(2) if the thread has one.
+  bool on_stack = false;
+  // SA_NOCLDSTOP, for SIGCHLD: not when a child stops or continues.
+  bool no_child_stop = false;
+  // SA_NOCLDWAIT, for SIGCHLD: children leave no zombie and no exit status; a
+  // wait blocks until the last is gone and then says ECHILD.
+  bool no_child_wait = false;
+  IfHandled if_handled = IfHandled::kRefuse;
+};
+
+class SignalAction {
+ public:
+  using Handler = void (*)(int signo);
+  using InfoHandler = void (*)(int signo, siginfo_t* info, void* context);
+
+  // Calls `handler` when `signo` arrives.
+  static absl::StatusOr<SignalAction> Handle(
+      int signo, Handler handler, const SignalActionOptions& options = {});
+  static absl::StatusOr<SignalAction> Handle(
+      int signo, InfoHandler handler, const SignalActionOptions& options = {});
+  // Discards `signo`. Ignoring SIGCHLD has the effect of no_child_wait.
+  static absl::StatusOr<SignalAction> Ignore(
+      int signo, const SignalActionOptions& options = {});
+  // What the kernel does by itself: end the process, for most.
+  static absl::StatusOr<SignalAction> Default(
+      int signo, const SignalActionOptions& options = {});
+
+  SignalAction(SignalAction&& other) noexcept
+      : signo_(std::exchange(other.signo_, 0)),
+        ours_(other.ours_),
+        previous_(other.previous_) {}
+  // Assigning would put the old action back after the new one was registered.
+  SignalAction& operator=(SignalAction&&) = delete;
+  ~SignalAction();
+
+ private:
+  static absl::StatusOr<SignalAction> Register(
+      int signo, struct sigaction action, const SignalActionOptions& options);
+  SignalAction(int signo, const struct sigaction& ours,
+               const struct sigaction& previous)
+      : signo_(signo), ours_(ours), previous_(previous) {}
+
+  int signo_;  // 0: moved from, puts nothing back.
+  struct sigaction ours_;
+  struct sigaction previous_;
+};
+
+}  // namespace brood
+
+#endif  // BROOD_SIGNAL_ACTION_H_

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A SignalFd turns signals into events that are read, not suffered.
+//
+//   absl::StatusOr<int> WaitForStop() {
+//     constexpr SignalSet kStop = {SIGINT, SIGTERM};
+//     const absl::StatusOr<SignalMask> mask = SignalMask::Block(kStop);
+//     if (!mask.ok()) return mask.status();
+//     absl::StatusOr<SignalFd> signals = SignalFd::Create(kStop);
+//     if (!signals.ok()) return signals.status();
+//     pollfd ready = {.fd = signals->fd(), .events = POLLIN};
+//     while (poll(&ready, 1, -1) == -1 && errno == EINTR) {}
+//     const absl::StatusOr<std::optional<SignalEvent>> event = signals->Next();
+//     if (!event.ok()) return event.status();
+//     return event->has_value() ? (*event)->signo : 0;
+//   }
+//
+// What it is not: a registration. It touches neither mask nor actions. Its
+// signals must be blocked, by a SignalMask that outlives it, or they do what
+// they always do and never come here. Nor is it a counter: a standard signal
+// that is pending already is not queued again. Fifty children that exit at once
+// may be one SIGCHLD, so one event means "at least one"; signals from SIGRTMIN
+// up queue.
+//
+// Readiness: fd() is readable while one of the signals is pending for the
+// process or for the thread that reads; Next() takes one.
+//
+// Ownership: SignalFd owns the descriptor. Signals that nobody read stay
+// pending and strike when they are unblocked.
+//
+// Errors: Create: InvalidArgument for no signals, and for SIGKILL or SIGSTOP;
+// FailedPrecondition, naming them, if the calling thread does not block them
+// all; else what signalfd(2) says. Next: what read(2) says.
+//
+// Never arrives: the exit of a child while SIGCHLD is ignored, because the
+// kernel then sends none; a signal that was pending when its action became
+// "ignore". One sent while blocked does arrive, ignored or not.
+//
+// Threads: block the signals in all, else one that does not takes them.
+// Signals: do not share with a handler. Fork: the child's copy reads the
+// child's own signals, none pending at first; but an epoll set inherited along
+// with it goes on watching the parent's. Exec closes the descriptor and keeps
+// the mask. Rests on: signalfd(2), signal(7).
+#ifndef BROOD_SIGNAL_SIGNAL_FD_H_
+#define BROOD_SIGNAL_SIGNAL_FD_H_
+
+#include <sys/types.h>
+
+#include <optional>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "brood/proc/unique_fd.h"
+#include "brood/signal/signal_set.h"
+
+namespace brood {
+
+// How a child ended is not here, though the kernel tells it: since SIGCHLD is
+// not queued, it would be the status of one child of several. Ask its owner.
+struct SignalEvent {
+  int signo = 0;
+  // Why it was sent: SI_USER, SI_QUEUE, SI_KERNEL, CLD_EXITED, ...
+  // (sigaction(2)).
+  int code = 0;
+  // Who sent it; of a SIGCHLD, the child. 0 if the kernel does not say: it sent
+  // the signal itself, the sender is in a pid namespace that we cannot see, or
+  // the signal is a realtime signal that a clone(2) child sends as it exits.
+  pid_t sender_pid = 0;
+  uid_t sender_uid = 0;
+  // What sigqueue(3) was given; 0 for other codes than SI_QUEUE.
+  int value = 0;
+};
+
+class SignalFd {
+ public:
+  static absl::StatusOr<SignalFd> Create(const SignalSet& signals);
+
+  // Readable when Next() would yield an event. Borrowed.
+  int fd() const { return fd_.get(); }
+  // Takes one pending signal, lowest number first; nullopt if there is none
+  // now.
+  absl::StatusOr<std::optional<SignalEvent>> Next();
+
+ private:
+  explicit SignalFd(UniqueFd fd) : fd_(std::move(fd)) {}
+
+  UniqueFd fd_;
+};
+
+}  // namespace brood
+
+#endif  // BROOD_SIGNAL_SIGNAL_FD_H_
