@@ -67,7 +67,7 @@ struct SignalEvent {
   // the signal is a realtime signal that a clone(2) child sends as it exits.
   pid_t sender_pid = 0;
   uid_t sender_uid = 0;
-  // What sigqueue(3) was given; 0 for other codes than SI_QUEUE.
+  // What sigqueue(3), or a timer, was given; 0 if it was sent otherwise.
   int value = 0;
 };
 
