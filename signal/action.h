@@ -8,18 +8,18 @@
 //   absl::Status Serve() {
 //     const absl::StatusOr<SignalAction> hangup =
 //         SignalAction::Handle(SIGHUP, [](int) { reload = 1; });
-//     if (!hangup.ok()) return hangup.status();  // "SIGHUP has a handler
-//     already" const absl::StatusOr<SignalAction> pipe =
-//     SignalAction::Ignore(SIGPIPE); if (!pipe.ok()) return pipe.status();
+//     if (!hangup.ok()) return hangup.status();  // Perhaps AlreadyExists.
+//     const absl::StatusOr<SignalAction> pipe = SignalAction::Ignore(SIGPIPE);
+//     if (!pipe.ok()) return pipe.status();
 //     // ... look at `reload` now and then ...
 //     return absl::OkStatus();
 //   }
 //
 // What it is not: a callback in ordinary context. The handler interrupts the
 // program between any two instructions, perhaps inside malloc. It may call only
-// what signal-safety(7) lists (write, waitpid, _exit; not printf, malloc,
-// locks, a Status, exceptions), touch only lock-free atomics and `volatile
-// sig_atomic_t`, and must leave errno as it found it. For anything more take
+// what signal-safety(7) lists (write, waitpid, _exit; not printf, malloc, a
+// lock, a Status), touch only lock-free atomics and `volatile sig_atomic_t`,
+// must not throw, and must leave errno as it found it. For anything more take
 // signal_fd.h.
 //
 // Nor is it signal(2), which means two things. On System V the action was reset
@@ -29,21 +29,27 @@
 //
 // Ownership: the destructor puts the old action back only if ours still stands;
 // if somebody registered another since, theirs stays. The kernel keeps no
-// owner: an action equal to ours in handler, flags and mask is ours. After
-// reset_hand did its work, the default it left counts as ours.
+// owner: an action equal to ours in handler, flags and mask is ours. So is the
+// default that reset_hand left behind.
 //
 // Errors: InvalidArgument for what is no signal, for SIGKILL and SIGSTOP, for a
 // null handler, and for handling or ignoring SIGSEGV, SIGBUS, SIGILL or SIGFPE:
-// returning from, or ignoring, a fault runs into it again. AlreadyExists if a
-// handler stands and if_handled is kRefuse. Ignored is not handled: it is
-// replaced, which undoes nohup(1); ask DispositionOf() first.
+// who returns from a fault runs into it again, and a fault that is ignored
+// kills all the same. AlreadyExists if a handler stands and if_handled is
+// kRefuse. Ignored is not handled: it is replaced, which undoes nohup(1); where
+// that matters ask DispositionOf() first.
 //
-// Threads: the action is the process's, and runs in any thread that does not
-// block the signal. Two threads registering for one signal at once race, as in
-// sigaction(2). Signals: nothing here is async-signal-safe.
+// Threads: the action is the process's, and the handler runs in any thread that
+// does not block the signal. Two threads that register for one signal at once
+// race, as in sigaction(2).
+//
+// Signals: no call here is async-signal-safe.
+//
 // Fork: the child has the same actions, and a copy of this object that puts
-// back its own. Exec makes handlers default again and leaves ignored signals
-// ignored. Rests on: sigaction(2), signal(7), signal-safety(7).
+// back its own. Exec makes handled signals default and leaves ignored ones
+// ignored.
+//
+// Rests on: sigaction(2), signal(7), signal-safety(7).
 #ifndef BROOD_SIGNAL_ACTION_H_
 #define BROOD_SIGNAL_ACTION_H_
 
@@ -64,7 +70,7 @@ enum class IfHandled { kRefuse, kReplace };
 
 struct SignalActionOptions {
   // Blocked while the handler runs, besides the signal itself.
-  SignalSet mask;
+  SignalSet mask = {};
   // SA_RESTART: system calls that were interrupted go on where they can;
   // poll(2), select(2) and sleeps return EINTR all the same (signal(7)).
   bool restart = true;

@@ -11,14 +11,14 @@
 //   }  // ... and takes effect here, before the next line of the caller runs.
 //
 // What it is not: a way to drop signals. What arrives while blocked is pending
-// and strikes when it is unblocked, inside the destructor; if nobody took it
+// and strikes when it is unblocked, inside the destructor. If nobody took it
 // (see signal_fd.h) and nobody handles it, a pending SIGTERM ends the process
 // there.
 //
 // Ownership: the destructor puts back the mask that the factory found, whatever
-// happened to it since, so SignalMasks of one thread must go in the reverse
-// order of their making, as scopes do by themselves. One moved from puts back
-// nothing.
+// happened to it since, so the SignalMasks of a thread must go in the reverse
+// order of their making, as scopes do by themselves. One that was moved from
+// puts back nothing.
 //
 // Errors: none in practice. SIGKILL and SIGSTOP cannot be blocked: the kernel
 // leaves them out and says nothing.
@@ -26,12 +26,16 @@
 // Threads: the mask is the thread's. New threads inherit it, other threads keep
 // theirs: a signal sent to the process goes to any thread that does not block
 // it, so block before the first thread starts. A SignalMask that is destroyed
-// in another thread than its maker's changes no mask at all. Signals: Block,
-// Unblock, Replace and the destructor are async-signal-safe as long as they
-// succeed. Fork: the child has the same mask, and a copy of this object that
-// may put back its own. Exec keeps the mask too: a program started from here
-// begins with these signals blocked, and most never look. Put the mask back in
-// the child first. Rests on: pthread_sigmask(3), sigprocmask(2), signal(7).
+// in another thread than its maker's changes no mask at all.
+//
+// Signals: async-signal-safe, but for Current() and a failure's Status.
+//
+// Fork: the child has the same mask, and a copy of this object that may put
+// back its own. Exec keeps the mask too: a program that is started from here
+// begins with these signals blocked, and hardly any looks. Put the mask back in
+// the child first.
+//
+// Rests on: pthread_sigmask(3), sigprocmask(2), signal(7).
 #ifndef BROOD_SIGNAL_MASK_H_
 #define BROOD_SIGNAL_MASK_H_
 
@@ -63,6 +67,10 @@ class SignalMask {
   // Assigning would put the old mask back after the new change was made.
   SignalMask& operator=(SignalMask&&) = delete;
   ~SignalMask();
+
+  // What was blocked before: for sigsuspend(2) and ppoll(2), which let signals
+  // in while they wait, and for a child that is about to exec.
+  SignalSet previous() const { return SignalSet::FromNative(previous_); }
 
  private:
   static absl::StatusOr<SignalMask> Change(int how, const SignalSet& signals);

@@ -6,9 +6,10 @@
 //
 //   absl::StatusOr<SignalSet> Watched(int reload) {
 //     SignalSet watched = kStop | SignalSet{SIGCHLD};
-//     const absl::Status added = watched.Add(reload);  // Known at run time
-//     only. if (!added.ok()) return added; watched.Remove(SIGINT); return
-//     watched;  // ToString() is "SIGTERM SIGCHLD SIGUSR2"
+//     const absl::Status added = watched.Add(reload);  // Known only now.
+//     if (!added.ok()) return added;
+//     watched.Remove(SIGINT);
+//     return watched;  // "SIGUSR2 SIGTERM SIGCHLD", if that is `reload`.
 //   }
 //
 // What it is not: a mask. It changes nothing; see mask.h for who does.

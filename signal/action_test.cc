@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "brood/signal/action.h"
+
+#include <poll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <ctime>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/status_matchers.h"
+#include "absl/status/statusor.h"
+#include "brood/proc/posix.h"
+#include "brood/signal/mask.h"
+#include "brood/signal/signal_set.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace brood {
+namespace {
+
+using ::absl_testing::IsOk;
+using ::absl_testing::IsOkAndHolds;
+using ::absl_testing::StatusIs;
+using ::testing::HasSubstr;
+
+volatile std::sig_atomic_t reload = 0;
+
+absl::Status Serve() {
+  const absl::StatusOr<SignalAction> hangup =
+      SignalAction::Handle(SIGHUP, [](int) { reload = 1; });
+  if (!hangup.ok()) return hangup.status();
+  const absl::StatusOr<SignalAction> pipe = SignalAction::Ignore(SIGPIPE);
+  if (!pipe.ok()) return pipe.status();
+  EXPECT_EQ(raise(SIGPIPE), 0);
+  EXPECT_EQ(raise(SIGHUP), 0);
+  return absl::OkStatus();
+}
+
+TEST(SignalActionTest, HeaderExample) {
+  const absl::StatusOr<SignalMask> open = SignalMask::Unblock({SIGHUP});
+  ASSERT_THAT(open, IsOk());
+  reload = 0;
+  EXPECT_THAT(Serve(), IsOk());
+  EXPECT_EQ(reload, 1);
+}
+
+// The handlers of these tests, told apart by what they count.
+volatile std::sig_atomic_t ours = 0;
+volatile std::sig_atomic_t theirs = 0;
+void Ours(int) { ours = ours + 1; }
+void Theirs(int) { theirs = theirs + 1; }
+
+struct sigaction Standing(int signo) {
+  struct sigaction standing = {};
+  EXPECT_EQ(sigaction(signo, nullptr, &standing), 0);
+  return standing;
+}
+
+// What a host program does that knows nothing of us.
+class ForeignAction {
+ public:
+  ForeignAction(int signo, void (*handler)(int)) : signo_(signo) {
+    struct sigaction action = {};
+    action.sa_handler = handler;
+    EXPECT_EQ(sigaction(signo, &action, &previous_), 0);
+  }
+  ~ForeignAction() { EXPECT_EQ(sigaction(signo_, &previous_, nullptr), 0); }
+
+ private:
+  int signo_;
+  struct sigaction previous_ = {};
+};
+
+TEST(SignalActionTest, RestoresTheOldActionOnlyIfOursStillStands) {
+  const ForeignAction host(SIGUSR1, SIG_IGN);
+  {
+    const absl::StatusOr<SignalAction> action =
+        SignalAction::Handle(SIGUSR1, Ours);
+    ASSERT_THAT(action, IsOk());
+    EXPECT_EQ(Standing(SIGUSR1).sa_handler, &Ours);
+  }
+  EXPECT_EQ(Standing(SIGUSR1).sa_handler, SIG_IGN);
+
+  std::optional<ForeignAction> later;
+  {
+    const absl::StatusOr<SignalAction> action =
+        SignalAction::Handle(SIGUSR1, Ours);
+    ASSERT_THAT(action, IsOk());
+    later.emplace(SIGUSR1, Theirs);
+  }
+  EXPECT_EQ(Standing(SIGUSR1).sa_handler, &Theirs);
+}
+
+TEST(SignalActionTest, RestoresFlagsAndMaskToo) {
+  struct sigaction host = {};
+  host.sa_handler = Theirs;
+  host.sa_flags = SA_NODEFER | SA_NOCLDSTOP;
+  sigaddset(&host.sa_mask, SIGHUP);
+  struct sigaction before = {};
+  ASSERT_EQ(sigaction(SIGUSR1, &host, &before), 0);
+  {
+    const absl::StatusOr<SignalAction> action = SignalAction::Handle(
+        SIGUSR1, Ours, {.if_handled = IfHandled::kReplace});
+    ASSERT_THAT(action, IsOk());
+  }
+  const struct sigaction after = Standing(SIGUSR1);
+  EXPECT_EQ(after.sa_handler, &Theirs);
+  EXPECT_EQ(after.sa_flags & (SA_NODEFER | SA_NOCLDSTOP | SA_RESTART),
+            SA_NODEFER | SA_NOCLDSTOP);
+  EXPECT_EQ(SignalSet::FromNative(after.sa_mask), SignalSet{SIGHUP});
+  ASSERT_EQ(sigaction(SIGUSR1, &before, nullptr), 0);
+}
+
+TEST(SignalActionTest, TellsTheSameHandlerWithAnotherMaskFromOurs) {
+  const ForeignAction host(SIGUSR1, SIG_IGN);
+  struct sigaction other = {};
+  other.sa_handler = Ours;
+  other.sa_flags = SA_RESTART;
+  sigaddset(&other.sa_mask, SIGHUP);
+  {
+    const absl::StatusOr<SignalAction> action =
+        SignalAction::Handle(SIGUSR1, Ours);
+    ASSERT_THAT(action, IsOk());
+    ASSERT_EQ(sigaction(SIGUSR1, &other, nullptr), 0);
+  }
+  EXPECT_EQ(Standing(SIGUSR1).sa_handler, &Ours);
+}
+
+TEST(SignalActionTest, NestsLikeScopes) {
+  const ForeignAction host(SIGUSR1, SIG_DFL);
+  {
+    const absl::StatusOr<SignalAction> outer =
+        SignalAction::Handle(SIGUSR1, Theirs);
+    ASSERT_THAT(outer, IsOk());
+    {
+      const absl::StatusOr<SignalAction> inner = SignalAction::Handle(
+          SIGUSR1, Ours, {.if_handled = IfHandled::kReplace});
+      ASSERT_THAT(inner, IsOk());
+      EXPECT_EQ(Standing(SIGUSR1).sa_handler, &Ours);
+    }
+    EXPECT_EQ(Standing(SIGUSR1).sa_handler, &Theirs);
+  }
+  EXPECT_EQ(Standing(SIGUSR1).sa_handler, SIG_DFL);
+}
+
+TEST(SignalActionTest, RefusesASignalThatHasAHandlerAlready) {
+  const ForeignAction host(SIGUSR1, Theirs);
+  const auto refused = StatusIs(absl::StatusCode::kAlreadyExists,
+                                HasSubstr("SIGUSR1 has a handler already"));
+  EXPECT_THAT(SignalAction::Handle(SIGUSR1, Ours), refused);
+  EXPECT_THAT(SignalAction::Ignore(SIGUSR1), refused);
+  EXPECT_THAT(SignalAction::Default(SIGUSR1), refused);
+  EXPECT_EQ(Standing(SIGUSR1).sa_handler, &Theirs);
+}
+
+TEST(SignalActionTest, SaysWhatASignalDoes) {
+  EXPECT_THAT(DispositionOf(SIGKILL), IsOkAndHolds(Disposition::kDefault));
+  const absl::StatusOr<SignalAction> ignored = SignalAction::Ignore(SIGUSR1);
+  ASSERT_THAT(ignored, IsOk());
+  EXPECT_THAT(DispositionOf(SIGUSR1), IsOkAndHolds(Disposition::kIgnored));
+  const absl::StatusOr<SignalAction> handled =
+      SignalAction::Handle(SIGUSR1, Ours);
+  ASSERT_THAT(handled, IsOk());
+  EXPECT_THAT(DispositionOf(SIGUSR1), IsOkAndHolds(Disposition::kHandled));
+  const absl::StatusOr<SignalAction> reset =
+      SignalAction::Default(SIGUSR1, {.if_handled = IfHandled::kReplace});
+  ASSERT_THAT(reset, IsOk());
+  EXPECT_THAT(DispositionOf(SIGUSR1), IsOkAndHolds(Disposition::kDefault));
+  EXPECT_THAT(DispositionOf(65), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST(SignalActionTest, RefusesWhatNoProgramMayChange) {
+  for (const int signo : {SIGKILL, SIGSTOP}) {
+    const auto refused = StatusIs(absl::StatusCode::kInvalidArgument,
+                                  HasSubstr(NameOfSignal(signo)));
+    EXPECT_THAT(SignalAction::Handle(signo, Ours), refused);
+    EXPECT_THAT(SignalAction::Ignore(signo), refused);
+    EXPECT_THAT(SignalAction::Default(signo), refused);
+  }
+}
+
+TEST(SignalActionTest, RefusesToHandleOrIgnoreFaults) {
+  for (const int signo : {SIGSEGV, SIGBUS, SIGILL, SIGFPE}) {
+    const auto refused = StatusIs(absl::StatusCode::kInvalidArgument,
+                                  HasSubstr(NameOfSignal(signo)));
+    EXPECT_THAT(SignalAction::Handle(signo, Ours), refused);
+    EXPECT_THAT(SignalAction::Ignore(signo), refused);
+    EXPECT_THAT(
+        SignalAction::Default(signo, {.if_handled = IfHandled::kReplace}),
+        IsOk());
+  }
+}
+
+TEST(SignalActionTest, RefusesNumbersThatAreNoSignals) {
+  for (const int signo : {-1, 0, 32, 33, 65}) {
+    EXPECT_THAT(SignalAction::Handle(signo, Ours),
+                StatusIs(absl::StatusCode::kInvalidArgument));
+  }
+}
+
+TEST(SignalActionTest, RefusesHandlersThatAreNoFunctions) {
+  const auto refused = StatusIs(absl::StatusCode::kInvalidArgument,
+                                HasSubstr("SIGUSR1 must be a function"));
+  const SignalAction::Handler none = nullptr;
+  const SignalAction::InfoHandler no_info = nullptr;
+  EXPECT_THAT(SignalAction::Handle(SIGUSR1, none), refused);
+  EXPECT_THAT(SignalAction::Handle(SIGUSR1, no_info), refused);
+  EXPECT_THAT(SignalAction::Handle(SIGUSR1, SIG_IGN), refused);
+}
+
+volatile std::sig_atomic_t last_value = 0;
+volatile std::sig_atomic_t last_sender = 0;
+
+TEST(SignalActionTest, TellsAnInfoHandlerWhoSentWhat) {
+  const absl::StatusOr<SignalMask> open = SignalMask::Unblock({SIGUSR1});
+  ASSERT_THAT(open, IsOk());
+  const absl::StatusOr<SignalAction> action =
+      SignalAction::Handle(SIGUSR1, [](int, siginfo_t* info, void*) {
+        last_value = info->si_value.sival_int;
+        last_sender = info->si_pid;
+      });
+  ASSERT_THAT(action, IsOk());
+  ASSERT_EQ(sigqueue(getpid(), SIGUSR1, {.sival_int = 42}), 0);
+  EXPECT_EQ(last_value, 42);
+  EXPECT_EQ(last_sender, getpid());
+}
+
+TEST(SignalActionTest, GivesTheKernelTheFlagsOfItsOptions) {
+  const int all = SA_RESTART | static_cast<int>(SA_RESETHAND) | SA_NODEFER |
+                  SA_ONSTACK | SA_NOCLDSTOP | SA_NOCLDWAIT;
+  const std::pair<SignalActionOptions, int> kCases[] = {
+      {{}, SA_RESTART},
+      {{.restart = false}, 0},
+      {{.restart = false, .reset_hand = true}, static_cast<int>(SA_RESETHAND)},
+      {{.restart = false, .no_defer = true}, SA_NODEFER},
+      {{.restart = false, .on_stack = true}, SA_ONSTACK},
+      {{.restart = false, .no_child_stop = true}, SA_NOCLDSTOP},
+      {{.restart = false, .no_child_wait = true}, SA_NOCLDWAIT},
+  };
+  for (const auto& [options, flags] : kCases) {
+    const absl::StatusOr<SignalAction> action =
+        SignalAction::Handle(SIGUSR1, Ours, options);
+    ASSERT_THAT(action, IsOk());
+    EXPECT_EQ(Standing(SIGUSR1).sa_flags & all, flags);
+  }
+}
+
+volatile std::sig_atomic_t blocked_inside = 0;
+
+TEST(SignalActionTest, BlocksItsMaskWhileTheHandlerRuns) {
+  const absl::StatusOr<SignalMask> open =
+      SignalMask::Unblock({SIGUSR1, SIGUSR2});
+  ASSERT_THAT(open, IsOk());
+  blocked_inside = 0;
+  // SIGKILL cannot be in a mask, yet the action is still found to be ours.
+  {
+    const absl::StatusOr<SignalAction> action =
+        SignalAction::Handle(SIGUSR1,
+                             [](int) {
+                               sigset_t mask;
+                               sigprocmask(SIG_BLOCK, nullptr, &mask);
+                               blocked_inside = sigismember(&mask, SIGUSR1) +
+                                                2 * sigismember(&mask, SIGUSR2);
+                             },
+                             {.mask = {SIGUSR2, SIGKILL}});
+    ASSERT_THAT(action, IsOk());
+    EXPECT_EQ(raise(SIGUSR1), 0);
+    EXPECT_EQ(blocked_inside, 3);
+  }
+  EXPECT_THAT(DispositionOf(SIGUSR1), IsOkAndHolds(Disposition::kDefault));
+}
+
+TEST(SignalActionTest, CountsAsOursTheDefaultThatResetHandLeaves) {
+  const absl::StatusOr<SignalMask> open = SignalMask::Unblock({SIGUSR1});
+  ASSERT_THAT(open, IsOk());
+  const ForeignAction host(SIGUSR1, SIG_IGN);
+  ours = 0;
+  {
+    const absl::StatusOr<SignalAction> once =
+        SignalAction::Handle(SIGUSR1, Ours, {.reset_hand = true});
+    ASSERT_THAT(once, IsOk());
+    EXPECT_EQ(raise(SIGUSR1), 0);
+    EXPECT_EQ(ours, 1);
+    EXPECT_EQ(Standing(SIGUSR1).sa_handler, SIG_DFL);
+  }
+  EXPECT_EQ(Standing(SIGUSR1).sa_handler, SIG_IGN);
+}
+
+TEST(SignalActionTest, LeavesADefaultThatSomebodyElseSet) {
+  const ForeignAction host(SIGUSR1, SIG_IGN);
+  std::optional<ForeignAction> later;
+  {
+    const absl::StatusOr<SignalAction> once =
+        SignalAction::Handle(SIGUSR1, Ours, {.reset_hand = true});
+    ASSERT_THAT(once, IsOk());
+    later.emplace(SIGUSR1, SIG_DFL);
+  }
+  EXPECT_EQ(Standing(SIGUSR1).sa_handler, SIG_DFL);
+}
+
+TEST(SignalActionTest, RestoresNothingAfterItWasMovedFrom) {
+  const ForeignAction host(SIGUSR1, SIG_IGN);
+  absl::StatusOr<SignalAction> made = SignalAction::Handle(SIGUSR1, Ours);
+  ASSERT_THAT(made, IsOk());
+  std::optional<SignalAction> from(*std::move(made));
+  {
+    const SignalAction to(*std::move(from));
+    from.reset();
+    EXPECT_EQ(Standing(SIGUSR1).sa_handler, &Ours);
+  }
+  EXPECT_EQ(Standing(SIGUSR1).sa_handler, SIG_IGN);
+}
+
+TEST(SignalActionTest, IsPutBackByAForkedChildForItselfOnly) {
+  absl::StatusOr<SignalAction> made = SignalAction::Handle(SIGUSR1, Ours);
+  ASSERT_THAT(made, IsOk());
+  std::optional<SignalAction> action(*std::move(made));
+  const pid_t child = fork();
+  ASSERT_NE(child, -1);
+  if (child == 0) {
+    if (Standing(SIGUSR1).sa_handler != &Ours) _exit(1);
+    action.reset();
+    _exit(Standing(SIGUSR1).sa_handler == SIG_DFL ? 0 : 2);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(Standing(SIGUSR1).sa_handler, &Ours);
+}
+
+TEST(SignalActionTest, LeavesNoZombieAndNoStatusWithNoChildWait) {
+  const absl::StatusOr<SignalAction> action = SignalAction::Default(
+      SIGCHLD, {.no_child_wait = true, .if_handled = IfHandled::kReplace});
+  ASSERT_THAT(action, IsOk());
+  const pid_t child = fork();
+  ASSERT_NE(child, -1);
+  if (child == 0) _exit(7);
+  int status = -1;
+  EXPECT_EQ(waitpid(child, &status, 0), -1);
+  EXPECT_EQ(errno, ECHILD);
+  EXPECT_EQ(status, -1);
+}
+
+// What the textbook's handler prints, kept for the test to look at: a handler
+// may not call printf.
+struct Removed {
+  pid_t pid;
+  int status;
+};
+constexpr int kChildren = 20;
+std::array<Removed, kChildren> removed;
+volatile std::sig_atomic_t removed_count = 0;
+
+// Loops, because SIGCHLDs coalesce: one may stand for many children.
+void RemoveChildren(int) {
+  const int saved = errno;
+  int status;
+  pid_t pid;
+  while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+    const int i = removed_count;
+    if (i < kChildren) removed[static_cast<size_t>(i)] = {pid, status};
+    removed_count = i + 1;
+  }
+  errno = saved;
+}
+
+TEST(SignalActionTest, ReapsEveryChildWithTheClassicHandlerIfItLoops) {
+  const absl::StatusOr<SignalMask> mask = SignalMask::Block({SIGCHLD});
+  ASSERT_THAT(mask, IsOk());
+  const absl::StatusOr<SignalAction> action =
+      SignalAction::Handle(SIGCHLD, RemoveChildren, {.no_child_stop = true});
+  ASSERT_THAT(action, IsOk());
+  removed_count = 0;
+  std::map<pid_t, int> expected;
+  for (int code = 0; code < kChildren; ++code) {
+    const pid_t child = fork();
+    ASSERT_NE(child, -1);
+    if (child == 0) _exit(code);
+    expected[child] = code;
+  }
+  // SIGCHLD is let through inside ppoll only, so none can come between the look
+  // at the count and the wait.
+  sigset_t open = mask->previous().native();
+  sigdelset(&open, SIGCHLD);
+  while (removed_count < kChildren) {
+    const timespec limit = {.tv_sec = 60, .tv_nsec = 0};
+    ASSERT_EQ(ppoll(nullptr, 0, &limit, &open), -1) << "children are missing";
+    ASSERT_EQ(errno, EINTR);
+  }
+  std::map<pid_t, int> got;
+  for (const Removed& child : removed) {
+    EXPECT_TRUE(WIFEXITED(child.status));
+    got[child.pid] = WEXITSTATUS(child.status);
+  }
+  EXPECT_EQ(got, expected);
+  EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1);
+  EXPECT_EQ(errno, ECHILD);
+}
+
+}  // namespace
+}  // namespace brood
