@@ -255,6 +255,7 @@ TEST(SignalActionTest, GivesTheKernelTheFlagsOfItsOptions) {
 volatile std::sig_atomic_t blocked_inside = 0;
 
 TEST(SignalActionTest, BlocksItsMaskWhileTheHandlerRuns) {
+  const ForeignAction host(SIGUSR1, SIG_IGN);
   const absl::StatusOr<SignalMask> open =
       SignalMask::Unblock({SIGUSR1, SIGUSR2});
   ASSERT_THAT(open, IsOk());
@@ -274,7 +275,7 @@ TEST(SignalActionTest, BlocksItsMaskWhileTheHandlerRuns) {
     EXPECT_EQ(raise(SIGUSR1), 0);
     EXPECT_EQ(blocked_inside, 3);
   }
-  EXPECT_THAT(DispositionOf(SIGUSR1), IsOkAndHolds(Disposition::kDefault));
+  EXPECT_THAT(DispositionOf(SIGUSR1), IsOkAndHolds(Disposition::kIgnored));
 }
 
 TEST(SignalActionTest, CountsAsOursTheDefaultThatResetHandLeaves) {
@@ -319,6 +320,7 @@ TEST(SignalActionTest, RestoresNothingAfterItWasMovedFrom) {
 }
 
 TEST(SignalActionTest, IsPutBackByAForkedChildForItselfOnly) {
+  const ForeignAction host(SIGUSR1, SIG_IGN);
   absl::StatusOr<SignalAction> made = SignalAction::Handle(SIGUSR1, Ours);
   ASSERT_THAT(made, IsOk());
   std::optional<SignalAction> action(*std::move(made));
@@ -327,7 +329,7 @@ TEST(SignalActionTest, IsPutBackByAForkedChildForItselfOnly) {
   if (child == 0) {
     if (Standing(SIGUSR1).sa_handler != &Ours) _exit(1);
     action.reset();
-    _exit(Standing(SIGUSR1).sa_handler == SIG_DFL ? 0 : 2);
+    _exit(Standing(SIGUSR1).sa_handler == SIG_IGN ? 0 : 2);
   }
   int status = -1;
   ASSERT_EQ(waitpid(child, &status, 0), child);

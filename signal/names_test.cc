@@ -123,6 +123,8 @@ TEST(NamesTest, RefusesEverythingElse) {
                                      "SIGRTMIN+",
                                      "SIGRTMIN+31",
                                      "SIGRTMAX-31",
+                                     "SIGRTMAX-40",
+                                     "SIGRTMIN+2147483647",
                                      "SIGRTMIN+-1",
                                      "SIGRTMIN++1",
                                      "SIGRTMIN3",
