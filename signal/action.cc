@@ -48,20 +48,21 @@ absl::StatusOr<struct sigaction> StandingAction(int signo) {
 }
 
 // Whether `standing` is `ours`, perhaps after SA_RESETHAND, upon which the
-// kernel puts in the default handler and leaves flags and mask alone. That
-// tells it from a default somebody set.
+// kernel puts in the default handler and leaves the flags alone. They tell it
+// from a default that somebody set.
 bool Stands(const struct sigaction& ours, const struct sigaction& standing) {
-  // The C library adds a flag of its own, SA_RESTORER, which it does not
-  // publish.
-  constexpr int kKnownFlags = SA_RESTART | kResetHand | SA_NODEFER |
-                              SA_ONSTACK | SA_NOCLDSTOP | SA_NOCLDWAIT |
-                              SA_SIGINFO;
-  const bool was_reset =
-      (ours.sa_flags & kResetHand) != 0 && standing.sa_handler == SIG_DFL;
-  return (standing.sa_handler == ours.sa_handler || was_reset) &&
-         (standing.sa_flags & kKnownFlags) == ours.sa_flags &&
-         SignalSet::FromNative(standing.sa_mask) ==
-             SignalSet::FromNative(ours.sa_mask);
+  // Only flags that we gave: the C library and ThreadSanitizer add their own.
+  constexpr int kFlags = SA_RESTART | kResetHand | SA_NODEFER | SA_ONSTACK |
+                         SA_NOCLDSTOP | SA_NOCLDWAIT;
+  if ((standing.sa_flags & kFlags) != (ours.sa_flags & kFlags)) return false;
+  if (standing.sa_handler == ours.sa_handler) {
+    // Without a handler a mask means nothing, and need not read back as given.
+    return DispositionIn(ours) != Disposition::kHandled ||
+           SignalSet::FromNative(standing.sa_mask) ==
+               SignalSet::FromNative(ours.sa_mask);
+  }
+  return (ours.sa_flags & kResetHand) != 0 &&
+         DispositionIn(standing) == Disposition::kDefault;
 }
 
 absl::Status NotAFunction(int signo) {

@@ -218,9 +218,20 @@ TEST(SignalActionTest, RefusesHandlersThatAreNoFunctions) {
 volatile std::sig_atomic_t last_value = 0;
 volatile std::sig_atomic_t last_sender = 0;
 
+// Waits with `signo` let in until a handler has run. Blocked before and after, it
+// cannot come between a look at what the handler did and the wait.
+void AwaitHandler(int signo, const SignalMask& mask) {
+  SignalSet blocked = mask.previous();
+  blocked.Remove(signo);
+  const sigset_t native = blocked.native();
+  const timespec limit = {.tv_sec = 60, .tv_nsec = 0};
+  ASSERT_EQ(ppoll(nullptr, 0, &limit, &native), -1) << "no signal came";
+  ASSERT_EQ(errno, EINTR);
+}
+
 TEST(SignalActionTest, TellsAnInfoHandlerWhoSentWhat) {
-  const absl::StatusOr<SignalMask> open = SignalMask::Unblock({SIGUSR1});
-  ASSERT_THAT(open, IsOk());
+  const absl::StatusOr<SignalMask> mask = SignalMask::Block({SIGUSR1});
+  ASSERT_THAT(mask, IsOk());
   const absl::StatusOr<SignalAction> action =
       SignalAction::Handle(SIGUSR1, [](int, siginfo_t* info, void*) {
         last_value = info->si_value.sival_int;
@@ -228,6 +239,7 @@ TEST(SignalActionTest, TellsAnInfoHandlerWhoSentWhat) {
       });
   ASSERT_THAT(action, IsOk());
   ASSERT_EQ(sigqueue(getpid(), SIGUSR1, {.sival_int = 42}), 0);
+  ASSERT_NO_FATAL_FAILURE(AwaitHandler(SIGUSR1, *mask));
   EXPECT_EQ(last_value, 42);
   EXPECT_EQ(last_sender, getpid());
 }
@@ -387,14 +399,8 @@ TEST(SignalActionTest, ReapsEveryChildWithTheClassicHandlerIfItLoops) {
     if (child == 0) _exit(code);
     expected[child] = code;
   }
-  // SIGCHLD is let through inside ppoll only, so none can come between the look
-  // at the count and the wait.
-  sigset_t open = mask->previous().native();
-  sigdelset(&open, SIGCHLD);
   while (removed_count < kChildren) {
-    const timespec limit = {.tv_sec = 60, .tv_nsec = 0};
-    ASSERT_EQ(ppoll(nullptr, 0, &limit, &open), -1) << "children are missing";
-    ASSERT_EQ(errno, EINTR);
+    ASSERT_NO_FATAL_FAILURE(AwaitHandler(SIGCHLD, *mask));
   }
   std::map<pid_t, int> got;
   for (const Removed& child : removed) {
