@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A Stream is one end of a connection: bytes in order, each way, until an end.
+//
+//   absl::Status Echo(Stream& stream) {
+//     std::array<char, 4096> buffer;
+//     for (;;) {
+//       const absl::StatusOr<IoResult> got =
+//       stream.Read(absl::MakeSpan(buffer)); if (!got.ok()) return
+//       got.status(); if (got->end()) return stream.ShutdownWrite(); const
+//       std::string_view bytes(buffer.data(), *got->bytes()); if (absl::Status
+//       s = stream.WriteAll(bytes); !s.ok()) return s;
+//     }
+//   }
+//
+// What it is not: buffered, encrypted, or framed. One write may arrive as many
+// reads and many as one.
+//
+// Three things that a return value of read(2) leaves to luck are kept apart
+// here: bytes, not now, and the end of what the peer had to say. A reset is
+// none of them but an error, for bytes may have been lost.
+//
+// Readiness: fd() is readable when TryRead would not say would-block, writable
+// when TryWrite would not.
+//
+// Ownership: the Stream owns its descriptor. The destructor closes it, with
+// nobody to tell. Copies in other processes keep the connection open:
+// ShutdownWrite says the end for all of them, Close only for this one.
+//
+// Errors: every Status names the call and the peer and carries its errno (see
+// ErrnoOf): reset is Unavailable (ECONNRESET), writing to a peer that reads no
+// more is FailedPrecondition (EPIPE), refused is Unavailable (ECONNREFUSED).
+// DeadlineExceeded is ours and has no errno.
+//
+// Threads: one reader and one writer at a time. Signals: EINTR is retried;
+// SIGPIPE is never raised and its disposition never touched. Fork: both copies
+// share one connection; one of them should Close.
+// Rests on: recv(2), send(2), shutdown(2), ppoll(2), connect(2), socket(7)
+// SO_SNDTIMEO.
+#ifndef BROOD_NET_STREAM_H_
+#define BROOD_NET_STREAM_H_
+
+#include <cstddef>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "brood/net/address.h"
+#include "brood/proc/unique_fd.h"
+
+namespace brood {
+
+// What one call moved: bytes, at least one; or nothing, because it would have
+// had to block; or nothing, because the peer has ended. Exactly one of the
+// three.
+class IoResult {
+ public:
+  // REQUIRES: `count` > 0.
+  static IoResult Bytes(size_t count) { return IoResult(Kind::kBytes, count); }
+  static IoResult WouldBlock() { return IoResult(Kind::kWouldBlock, 0); }
+  static IoResult End() { return IoResult(Kind::kEnd, 0); }
+
+  // How many bytes, if any.
+  std::optional<size_t> bytes() const {
+    if (kind_ != Kind::kBytes) return std::nullopt;
+    return count_;
+  }
+  bool would_block() const { return kind_ == Kind::kWouldBlock; }
+  bool end() const { return kind_ == Kind::kEnd; }
+
+  friend bool operator==(const IoResult&, const IoResult&) = default;
+
+ private:
+  enum class Kind { kBytes, kWouldBlock, kEnd };
+  IoResult(Kind kind, size_t count) : kind_(kind), count_(count) {}
+
+  Kind kind_;
+  size_t count_;
+};
+
+class Stream {
+ public:
+  // Blocks until connected to `address` or until `deadline`.
+  static absl::StatusOr<Stream> Connect(
+      const Address& address, absl::Time deadline = absl::InfiniteFuture());
+  // Takes over a connected stream socket that came from elsewhere.
+  // InvalidArgument if it is a socket of another kind.
+  static absl::StatusOr<Stream> Adopt(UniqueFd socket);
+  // REQUIRES: `socket` is a stream socket connected to `peer`. Asks the kernel
+  // nothing: for those who have just accepted it.
+  Stream(UniqueFd socket, const Address& peer)
+      : socket_(std::move(socket)), peer_(peer) {}
+
+  Stream(Stream&&) = default;
+  Stream& operator=(Stream&&) = default;
+
+  // The descriptor, borrowed; -1 once closed.
+  int fd() const { return socket_.get(); }
+  // Who is at the other end, or was.
+  const Address& peer() const { return peer_; }
+
+  // Reads what is there. InvalidArgument if `buffer` is empty, so that nothing
+  // but an end looks like one.
+  absl::StatusOr<IoResult> TryRead(absl::Span<char> buffer);
+  // Writes what fits now. Never an end; InvalidArgument if `data` is empty.
+  absl::StatusOr<IoResult> TryWrite(std::string_view data);
+
+  // Blocks until there is at least one byte or the end; never would-block. What
+  // is already there is read even if the deadline has passed.
+  absl::StatusOr<IoResult> Read(absl::Span<char> buffer,
+                                absl::Time deadline = absl::InfiniteFuture());
+  // Blocks until the kernel has taken all of `data`. On an error some of it may
+  // have been sent; the message says how much was taken.
+  absl::Status WriteAll(std::string_view data,
+                        absl::Time deadline = absl::InfiniteFuture());
+
+  // Says the end to the peer; what it still has to say can still be read.
+  absl::Status ShutdownWrite();
+  // Closes now. Afterwards every call is an error (EBADF).
+  absl::Status Close() { return socket_.Close(); }
+
+ private:
+  UniqueFd socket_;
+  Address peer_;
+};
+
+}  // namespace brood
+
+#endif  // BROOD_NET_STREAM_H_
