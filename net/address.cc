@@ -18,7 +18,6 @@
 #include <string_view>
 #include <tuple>
 
-#include "absl/algorithm/container.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
@@ -70,12 +69,16 @@ class Reader {
   explicit Reader(std::string_view text) : text_(text) {}
 
   bool AtEnd() const { return at_ == text_.size(); }
-  bool AtDigit() const { return CountWhile(absl::ascii_isdigit) > 0; }
+  // Digits and a dot.
+  bool AtDottedNumber() const {
+    const size_t digits = CountWhile(absl::ascii_isdigit);
+    return digits > 0 && absl::StartsWith(Rest().substr(digits), ".");
+  }
   // Groups and at least two colons, but no bracket before them.
   bool AtBareIPv6() const {
     return absl::StartsWith(Rest().substr(CountWhile(absl::ascii_isxdigit)),
                             ":") &&
-           absl::c_count(Rest(), ':') > 1;
+           std::count(text_.begin(), text_.end(), ':') > 1;
   }
   std::string_view Rest() const { return text_.substr(at_); }
 
@@ -169,9 +172,10 @@ class Reader {
   // An interface, up to the bracket that ends the host.
   absl::Status Scope(uint32_t& scope) {
     const std::string name(Rest().substr(0, Rest().rfind(']')));
-    if (absl::c_all_of(name, absl::ascii_isdigit)) {
+    if (!name.empty() &&
+        std::all_of(name.begin(), name.end(), absl::ascii_isdigit)) {
       const std::optional<uint32_t> number = Decimal(UINT32_MAX);
-      if (!number.has_value()) return Expected("an interface");
+      if (!number.has_value()) return Expected("an interface number");
       scope = *number;
       return absl::OkStatus();
     }
@@ -229,11 +233,6 @@ class Reader {
     return end - rest.begin();
   }
 
-  bool AtDottedNumber() const {
-    const size_t digits = CountWhile(absl::ascii_isdigit);
-    return digits > 0 && absl::StartsWith(Rest().substr(digits), ".");
-  }
-
   std::string_view text_;
   size_t at_ = 0;
 };
@@ -278,7 +277,8 @@ Address Address::FromUnixName(std::string_view name) {
   // A path is counted with its NUL, where there is room for one; in an abstract
   // name every byte counts.
   const bool counts_nul = name.front() != '\0' && name.size() < kMaxUnixPath;
-  address.length_ = kUnixHeader + name.size() + (counts_nul ? 1 : 0);
+  address.length_ =
+      static_cast<socklen_t>(kUnixHeader + name.size() + (counts_nul ? 1 : 0));
   return address;
 }
 
@@ -308,7 +308,7 @@ absl::StatusOr<Address> Address::Parse(std::string_view text) {
   if (reader.AtBareIPv6()) {
     return reader.Expected("an IPv6 address in brackets, as in [::1]:7007,");
   }
-  if (!reader.AtDigit()) {
+  if (!reader.AtDottedNumber()) {
     return reader.Expected(
         "an IPv4 address, an IPv6 address in brackets, or \"unix:\" (names of "
         "hosts are not looked up)");

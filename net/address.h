@@ -3,7 +3,7 @@
 // An Address is where a stream socket is, or where it is to be: an IPv4 or IPv6
 // address with a port, a unix path, a unix abstract name, or no name at all.
 //
-//   absl::StatusOr<std::string> BracketIfV6(std::string_view flag) {
+//   absl::StatusOr<std::string> Describe(std::string_view flag) {
 //     const absl::StatusOr<Address> address = Address::Parse(flag);
 //     if (!address.ok()) return address.status();  // Quotes `flag`, says
 //     where. switch (address->family()) {

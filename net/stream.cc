@@ -34,40 +34,33 @@ absl::Duration MonotonicNow() {
 }
 
 // What is left until a deadline. The deadline is a time of day; how far away it
-// is gets asked once, and the waiting is measured on the monotonic clock, so
-// that setting the clock neither cuts a wait short nor prolongs it.
+// is gets asked once, and from then on the monotonic clock counts, so that
+// setting the clock neither cuts an operation short nor prolongs it, however
+// many waits it takes.
 class Countdown {
  public:
   explicit Countdown(absl::Time deadline)
-      : infinite_(deadline == absl::InfiniteFuture()),
-        end_(infinite_ ? absl::InfiniteDuration()
-                       : MonotonicNow() + (deadline - absl::Now())) {}
+      : end_(deadline == absl::InfiniteFuture()
+                 ? absl::InfiniteDuration()
+                 : MonotonicNow() + (deadline - absl::Now())) {}
 
-  bool infinite() const { return infinite_; }
-  // Never negative.
-  absl::Duration Remaining() const {
-    if (infinite_) return absl::InfiniteDuration();
+  bool infinite() const { return end_ == absl::InfiniteDuration(); }
+  absl::Duration Left() const {
+    if (infinite()) return end_;
     return std::max(end_ - MonotonicNow(), absl::ZeroDuration());
+  }
+  bool over() const { return Left() == absl::ZeroDuration(); }
+  // The same moment as a time of day, as of now.
+  absl::Time deadline() const {
+    return infinite() ? absl::InfiniteFuture() : absl::Now() + Left();
   }
 
  private:
-  bool infinite_;
-  absl::Duration end_;
+  absl::Duration end_;  // On the monotonic clock.
 };
 
-// Waits until `fd` is ready for one of `events`, has failed, or time is up;
-// which of these, the next call on it will tell. False if time was up already.
-absl::StatusOr<bool> WaitFor(int fd, short events, const Countdown& countdown) {
-  const absl::Duration remaining = countdown.Remaining();
-  if (remaining == absl::ZeroDuration()) return false;
-  const timespec timeout = absl::ToTimespec(remaining);
-  pollfd ready = {.fd = fd, .events = events, .revents = 0};
-  if (ppoll(&ready, 1, countdown.infinite() ? nullptr : &timeout, nullptr) ==
-          -1 &&
-      errno != EINTR) {
-    return ErrnoStatus(errno, "ppoll");
-  }
-  return true;
+absl::Status TooLate(std::string_view what) {
+  return absl::DeadlineExceededError(absl::StrCat(what, ": deadline exceeded"));
 }
 
 // Calls `call` with flags until it moves something, ends or fails; blocks in
@@ -79,25 +72,23 @@ absl::StatusOr<bool> WaitFor(int fd, short events, const Countdown& countdown) {
 // which we exec for a client expects to block. It also spares a handler that
 // may block the poll before each call.
 template <typename Call, typename Describe>
-absl::StatusOr<ssize_t> CallUntil(int fd, short events, absl::Time deadline,
-                                  Call call, Describe describe) {
-  if (deadline == absl::InfiniteFuture()) {
+absl::StatusOr<ssize_t> CallUntil(int fd, short events,
+                                  const Countdown& countdown, Call call,
+                                  Describe describe) {
+  if (countdown.infinite()) {
     const ssize_t n = RetryOnEintr([&] { return call(0); });
     if (n >= 0) return n;
-    // Somebody did set O_NONBLOCK, or SO_RCVTIMEO: wait all the same.
+    // Somebody has set O_NONBLOCK or SO_RCVTIMEO: wait all the same.
     if (errno != EAGAIN) return ErrnoStatus(errno, describe());
   }
-  const Countdown countdown(deadline);
   for (;;) {
     const ssize_t n = RetryOnEintr([&] { return call(MSG_DONTWAIT); });
     if (n >= 0) return n;
     if (errno != EAGAIN) return ErrnoStatus(errno, describe());
-    const absl::StatusOr<bool> in_time = WaitFor(fd, events, countdown);
-    if (!in_time.ok()) return in_time.status();
-    if (!*in_time) {
-      return absl::DeadlineExceededError(
-          absl::StrCat(describe(), ": deadline exceeded"));
-    }
+    const absl::StatusOr<bool> ready =
+        PollUntil(fd, events, countdown.deadline());
+    if (!ready.ok()) return ready.status();
+    if (!*ready) return TooLate(describe());
   }
 }
 
@@ -132,9 +123,9 @@ absl::StatusOr<Stream> Stream::Connect(const Address& address,
   };
   for (;;) {
     if (!countdown.infinite()) {
-      const absl::Duration remaining = countdown.Remaining();
       // Zero would mean no limit.
-      if (set_timeout(std::max(remaining, absl::Microseconds(1))) == -1) {
+      if (set_timeout(std::max(countdown.Left(), absl::Microseconds(1))) ==
+          -1) {
         return ErrnoStatus(errno, absl::StrCat("SO_SNDTIMEO for ", address));
       }
     }
@@ -147,8 +138,7 @@ absl::StatusOr<Stream> Stream::Connect(const Address& address,
     if (errno == EINTR) continue;
     // What a timeout looks like: EINPROGRESS for TCP, EAGAIN for unix.
     if (!countdown.infinite() && (errno == EINPROGRESS || errno == EAGAIN)) {
-      return absl::DeadlineExceededError(
-          absl::StrCat(what, ": deadline exceeded"));
+      return TooLate(what);
     }
     return ErrnoStatus(errno, what);
   }
@@ -198,7 +188,7 @@ absl::StatusOr<IoResult> Stream::Read(absl::Span<char> buffer,
                                       absl::Time deadline) {
   if (buffer.empty()) return NoBytes(Recv(peer_));
   const absl::StatusOr<ssize_t> n = CallUntil(
-      fd(), POLLIN, deadline,
+      fd(), POLLIN, Countdown(deadline),
       [&](int flags) {
         return recv(fd(), buffer.data(), buffer.size(), flags);
       },
@@ -208,19 +198,23 @@ absl::StatusOr<IoResult> Stream::Read(absl::Span<char> buffer,
 }
 
 absl::Status Stream::WriteAll(std::string_view data, absl::Time deadline) {
+  const Countdown countdown(deadline);
   std::string_view rest = data;
+  const auto describe = [&] {
+    return absl::StrCat(Send(peer_), " after ", data.size() - rest.size(),
+                        " of ", data.size(), " bytes");
+  };
   while (!rest.empty()) {
     const absl::StatusOr<ssize_t> n = CallUntil(
-        fd(), POLLOUT, deadline,
+        fd(), POLLOUT, countdown,
         [&](int flags) {
           return send(fd(), rest.data(), rest.size(), flags | MSG_NOSIGNAL);
         },
-        [&] {
-          return absl::StrCat(Send(peer_), " after ", data.size() - rest.size(),
-                              " of ", data.size(), " bytes");
-        });
+        describe);
     if (!n.ok()) return n.status();
     rest.remove_prefix(*n);
+    // A peer that reads as fast as we write would never make us wait.
+    if (!rest.empty() && countdown.over()) return TooLate(describe());
   }
   return absl::OkStatus();
 }

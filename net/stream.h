@@ -35,7 +35,7 @@
 // Threads: one reader and one writer at a time. Signals: EINTR is retried;
 // SIGPIPE is never raised and its disposition never touched. Fork: both copies
 // share one connection; one of them should Close.
-// Rests on: recv(2), send(2), shutdown(2), ppoll(2), connect(2), socket(7)
+// Rests on: recv(2), send(2), shutdown(2), poll(2), connect(2), socket(7)
 // SO_SNDTIMEO.
 #ifndef BROOD_NET_STREAM_H_
 #define BROOD_NET_STREAM_H_

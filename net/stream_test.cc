@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "brood/net/stream.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/status_matchers.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "brood/net/address.h"
+#include "brood/net/listener.h"
+#include "brood/proc/posix.h"
+#include "brood/proc/unique_fd.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace brood {
+namespace {
+
+using ::absl_testing::IsOk;
+using ::absl_testing::IsOkAndHolds;
+using ::absl_testing::StatusIs;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+// Longer than any test takes; a test that runs into it has failed.
+absl::Time Soon() { return absl::Now() + absl::Minutes(5); }
+
+absl::Status Echo(Stream& stream) {
+  std::array<char, 4096> buffer;
+  for (;;) {
+    const absl::StatusOr<IoResult> got = stream.Read(absl::MakeSpan(buffer));
+    if (!got.ok()) return got.status();
+    if (got->end()) return stream.ShutdownWrite();
+    const std::string_view bytes(buffer.data(), *got->bytes());
+    if (absl::Status s = stream.WriteAll(bytes); !s.ok()) return s;
+  }
+}
+
+// All that comes until the end, or the error that came instead of the end.
+absl::StatusOr<std::string> ReadToEnd(
+    Stream& stream, absl::Time deadline = absl::InfiniteFuture()) {
+  std::string all;
+  std::array<char, 65536> buffer;
+  for (;;) {
+    const absl::StatusOr<IoResult> got =
+        stream.Read(absl::MakeSpan(buffer), deadline);
+    if (!got.ok()) return got.status();
+    if (got->end()) return all;
+    all.append(buffer.data(), *got->bytes());
+  }
+}
+
+absl::StatusOr<IoResult> ReadByte(
+    Stream& stream, absl::Time deadline = absl::InfiniteFuture()) {
+  char byte;
+  return stream.Read(absl::MakeSpan(&byte, 1), deadline);
+}
+
+absl::StatusOr<IoResult> TryReadByte(Stream& stream) {
+  char byte;
+  return stream.TryRead(absl::MakeSpan(&byte, 1));
+}
+
+// Writes until the kernel takes no more; returns how much it took.
+size_t Fill(Stream& stream) {
+  const std::string chunk(65536, 'x');
+  size_t total = 0;
+  for (;;) {
+    const absl::StatusOr<IoResult> put = stream.TryWrite(chunk);
+    EXPECT_THAT(put, IsOk());
+    if (!put.ok() || !put->bytes().has_value()) return total;
+    total += *put->bytes();
+  }
+}
+
+// An address to listen on that no other test uses.
+Address Somewhere(std::string_view family) {
+  if (family == "v4") return *Address::Parse("127.0.0.1:0");
+  if (family == "v6") return *Address::Parse("[::1]:0");
+  const testing::TestInfo* test =
+      testing::UnitTest::GetInstance()->current_test_info();
+  return *Address::UnixAbstract(
+      absl::StrCat("brood/stream_test/", getpid(), "/", test->name()));
+}
+
+// Both ends of one connection.
+struct Pair {
+  Stream client;
+  Stream server;
+};
+
+Pair Connected(std::string_view family) {
+  absl::StatusOr<Listener> listener = Listener::Open(Somewhere(family));
+  EXPECT_THAT(listener, IsOk());
+  absl::StatusOr<Stream> client = Stream::Connect(listener->address());
+  EXPECT_THAT(client, IsOk());
+  absl::StatusOr<std::optional<Accepted>> accepted = listener->Accept();
+  EXPECT_THAT(accepted, IsOk());
+  return Pair{.client = *std::move(client),
+              .server = (**std::move(accepted)).stream};
+}
+
+class StreamTest : public testing::TestWithParam<std::string_view> {
+ protected:
+  void SetUp() override {
+    if (GetParam() == "v6" && !Listener::Open(Somewhere("v6")).ok()) {
+      GTEST_SKIP() << "this machine has no ::1";
+    }
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Families, StreamTest,
+                         testing::Values("v4", "v6", "unix"),
+                         [](const auto& test) {
+                           return std::string(test.param);
+                         });
+
+TEST(IoResultTest, IsExactlyOneOfBytesWouldBlockAndEnd) {
+  const IoResult bytes = IoResult::Bytes(7);
+  EXPECT_EQ(bytes.bytes(), 7u);
+  EXPECT_FALSE(bytes.would_block());
+  EXPECT_FALSE(bytes.end());
+
+  const IoResult would_block = IoResult::WouldBlock();
+  EXPECT_EQ(would_block.bytes(), std::nullopt);
+  EXPECT_TRUE(would_block.would_block());
+  EXPECT_FALSE(would_block.end());
+
+  const IoResult end = IoResult::End();
+  EXPECT_EQ(end.bytes(), std::nullopt);
+  EXPECT_FALSE(end.would_block());
+  EXPECT_TRUE(end.end());
+}
+
+TEST_P(StreamTest, HeaderExample) {
+  auto [client, server] = Connected(GetParam());
+  EXPECT_THAT(client.WriteAll("hello"), IsOk());
+  EXPECT_THAT(client.ShutdownWrite(), IsOk());
+  EXPECT_THAT(Echo(server), IsOk());
+  EXPECT_THAT(ReadToEnd(client), IsOkAndHolds("hello"));
+}
+
+TEST_P(StreamTest, TellsBytesFromNotNowFromTheEnd) {
+  auto [client, server] = Connected(GetParam());
+  EXPECT_THAT(TryReadByte(server), IsOkAndHolds(IoResult::WouldBlock()));
+  EXPECT_THAT(client.TryWrite("a"), IsOkAndHolds(IoResult::Bytes(1)));
+  EXPECT_THAT(ReadByte(server), IsOkAndHolds(IoResult::Bytes(1)));
+  EXPECT_THAT(TryReadByte(server), IsOkAndHolds(IoResult::WouldBlock()));
+  EXPECT_THAT(client.Close(), IsOk());
+  EXPECT_THAT(ReadByte(server), IsOkAndHolds(IoResult::End()));
+  EXPECT_THAT(TryReadByte(server), IsOkAndHolds(IoResult::End()));
+}
+
+TEST_P(StreamTest, ReadsInBothDirectionsAfterHalfClose) {
+  auto [client, server] = Connected(GetParam());
+  EXPECT_THAT(client.WriteAll("question"), IsOk());
+  EXPECT_THAT(client.ShutdownWrite(), IsOk());
+  EXPECT_THAT(ReadToEnd(server), IsOkAndHolds("question"));
+  EXPECT_THAT(TryReadByte(client), IsOkAndHolds(IoResult::WouldBlock()));
+  EXPECT_THAT(server.WriteAll("answer"), IsOk());
+  EXPECT_THAT(server.Close(), IsOk());
+  EXPECT_THAT(ReadToEnd(client), IsOkAndHolds("answer"));
+}
+
+TEST_P(StreamTest, ReportsAResetAsAnErrorAndNotAsTheEnd) {
+  auto [client, server] = Connected(GetParam());
+  // TCP: a close that lingers for no time resets. Unix: so does one that leaves
+  // something unread.
+  const linger now = {.l_onoff = 1, .l_linger = 0};
+  ASSERT_EQ(setsockopt(client.fd(), SOL_SOCKET, SO_LINGER, &now, sizeof(now)),
+            0);
+  EXPECT_THAT(server.WriteAll("never read"), IsOk());
+  EXPECT_THAT(client.Close(), IsOk());
+
+  const absl::Status reset = ReadByte(server).status();
+  EXPECT_EQ(ErrnoOf(reset), ECONNRESET) << reset;
+  EXPECT_EQ(reset.message(),
+            absl::StrCat("recv from ", server.peer(),
+                         ": Connection reset by peer (ECONNRESET)"));
+}
+
+TEST_P(StreamTest, WritingToNobodyIsAnErrorAndNoSignal) {
+  struct sigaction action = {};
+  ASSERT_EQ(sigaction(SIGPIPE, nullptr, &action), 0);
+  ASSERT_EQ(action.sa_handler, SIG_DFL);
+
+  auto [client, server] = Connected(GetParam());
+  EXPECT_THAT(client.ShutdownWrite(), IsOk());
+  const absl::Status broken = client.WriteAll("x");
+  EXPECT_EQ(ErrnoOf(broken), EPIPE) << broken;
+  EXPECT_THAT(broken.message(),
+              StartsWith(absl::StrCat("send to ", client.peer(),
+                                      " after 0 of 1 bytes: Broken pipe")));
+  EXPECT_EQ(ErrnoOf(client.TryWrite("x").status()), EPIPE);
+  EXPECT_EQ(ErrnoOf(client.WriteAll("x", Soon())), EPIPE);
+}
+
+TEST_P(StreamTest, StopsWritingWhenThePeerDoesNotRead) {
+  auto [client, server] = Connected(GetParam());
+  EXPECT_GT(Fill(client), 0u);
+  EXPECT_THAT(client.TryWrite("x"), IsOkAndHolds(IoResult::WouldBlock()));
+  const absl::Status late = client.WriteAll("xyz", absl::InfinitePast());
+  EXPECT_EQ(late, absl::DeadlineExceededError(
+                      absl::StrCat("send to ", client.peer(),
+                                   " after 0 of 3 bytes: deadline exceeded")));
+  EXPECT_EQ(ErrnoOf(late), 0);
+  EXPECT_THAT(client.WriteAll("x", absl::Now() + absl::Milliseconds(1)),
+              StatusIs(absl::StatusCode::kDeadlineExceeded));
+}
+
+TEST_P(StreamTest, SaysHowMuchWasTakenBeforeTheDeadline) {
+  auto [client, server] = Connected(GetParam());
+  const std::string much(size_t{64} << 20, 'x');
+  const absl::Status late =
+      client.WriteAll(much, absl::Now() + absl::Milliseconds(1));
+  EXPECT_THAT(late, StatusIs(absl::StatusCode::kDeadlineExceeded,
+                             EndsWith(" of 67108864 bytes: deadline "
+                                      "exceeded")));
+  EXPECT_THAT(late.message(), Not(HasSubstr(" after 0 of")));
+}
+
+TEST_P(StreamTest, ReadsWhatIsThereEvenIfTheDeadlineHasPassed) {
+  auto [client, server] = Connected(GetParam());
+  EXPECT_EQ(ReadByte(server, absl::InfinitePast()).status(),
+            absl::DeadlineExceededError(absl::StrCat(
+                "recv from ", server.peer(), ": deadline exceeded")));
+  EXPECT_THAT(ReadByte(server, absl::Now() + absl::Milliseconds(1)),
+              StatusIs(absl::StatusCode::kDeadlineExceeded));
+  EXPECT_THAT(client.WriteAll("x", absl::InfinitePast()), IsOk());
+  EXPECT_THAT(ReadByte(server), IsOkAndHolds(IoResult::Bytes(1)));
+  EXPECT_THAT(client.ShutdownWrite(), IsOk());
+  EXPECT_THAT(ReadByte(server), IsOkAndHolds(IoResult::End()));
+  EXPECT_THAT(ReadByte(server, absl::InfinitePast()),
+              IsOkAndHolds(IoResult::End()));
+}
+
+TEST_P(StreamTest, MovesMoreThanFitsIntoAnyBuffer) {
+  std::string sent(size_t{8} << 20, '\0');
+  for (size_t i = 0; i < sent.size(); ++i) {
+    sent[i] = static_cast<char>(i * 31 >> 7);
+  }
+  for (const absl::Time deadline : {absl::InfiniteFuture(), Soon()}) {
+    auto [client, server] = Connected(GetParam());
+    std::thread reader([&server = server, &sent, deadline] {
+      const absl::StatusOr<std::string> got = ReadToEnd(server, deadline);
+      EXPECT_TRUE(got.ok() && *got == sent) << got.status();
+    });
+    EXPECT_THAT(client.WriteAll(sent, deadline), IsOk());
+    EXPECT_THAT(client.ShutdownWrite(), IsOk());
+    reader.join();
+  }
+}
+
+TEST_P(StreamTest, WaitsThoughSomebodyHasMadeTheSocketNonBlocking) {
+  auto [client, server] = Connected(GetParam());
+  ASSERT_EQ(fcntl(server.fd(), F_SETFL, O_NONBLOCK), 0);
+  std::thread writer([&client = client, &server = server] {
+    EXPECT_THAT(ReadByte(client), IsOkAndHolds(IoResult::Bytes(1)));
+    EXPECT_THAT(client.WriteAll("x"), IsOk());
+  });
+  EXPECT_THAT(server.WriteAll("x"), IsOk());
+  EXPECT_THAT(ReadByte(server), IsOkAndHolds(IoResult::Bytes(1)));
+  writer.join();
+}
+
+TEST_P(StreamTest, RefusesASpanOfNothing) {
+  auto [client, server] = Connected(GetParam());
+  EXPECT_THAT(client.TryRead({}), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(client.Read({}), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(client.TryWrite(""),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(client.WriteAll(""), IsOk());
+}
+
+TEST_P(StreamTest, IsCloseOnExecAndBlockingAtBothEnds) {
+  auto [client, server] = Connected(GetParam());
+  for (const Stream* stream : {&client, &server}) {
+    EXPECT_EQ(fcntl(stream->fd(), F_GETFD), FD_CLOEXEC);
+    EXPECT_EQ(fcntl(stream->fd(), F_GETFL) & O_NONBLOCK, 0);
+  }
+}
+
+TEST_P(StreamTest, FailsWithEveryCallOnceClosed) {
+  auto [client, server] = Connected(GetParam());
+  EXPECT_THAT(client.Close(), IsOk());
+  EXPECT_EQ(client.fd(), -1);
+  EXPECT_EQ(ErrnoOf(TryReadByte(client).status()), EBADF);
+  EXPECT_EQ(ErrnoOf(ReadByte(client).status()), EBADF);
+  EXPECT_EQ(ErrnoOf(client.TryWrite("x").status()), EBADF);
+  EXPECT_EQ(ErrnoOf(client.WriteAll("x")), EBADF);
+  EXPECT_EQ(ErrnoOf(client.ShutdownWrite()), EBADF);
+  EXPECT_THAT(client.Close(), IsOk());
+}
+
+TEST_P(StreamTest, ConnectsInTimeAndLeavesNoTimeoutBehind) {
+  absl::StatusOr<Listener> listener = Listener::Open(Somewhere(GetParam()));
+  ASSERT_THAT(listener, IsOk());
+  const absl::StatusOr<Stream> client =
+      Stream::Connect(listener->address(), Soon());
+  ASSERT_THAT(client, IsOk());
+  EXPECT_EQ(client->peer(), listener->address());
+  timeval timeout = {.tv_sec = 1, .tv_usec = 1};
+  socklen_t length = sizeof(timeout);
+  ASSERT_EQ(
+      getsockopt(client->fd(), SOL_SOCKET, SO_SNDTIMEO, &timeout, &length), 0);
+  EXPECT_EQ(timeout.tv_sec, 0);
+  EXPECT_EQ(timeout.tv_usec, 0);
+}
+
+TEST_P(StreamTest, GivesUpConnectingWhereTheBacklogStaysFull) {
+  absl::StatusOr<Listener> listener =
+      Listener::Open(Somewhere(GetParam()), {.backlog = 0});
+  ASSERT_THAT(listener, IsOk());
+  std::vector<Stream> inside;
+  for (;;) {
+    absl::StatusOr<Stream> next = Stream::Connect(
+        listener->address(), absl::Now() + absl::Milliseconds(50));
+    if (!next.ok()) {
+      EXPECT_EQ(next.status(),
+                absl::DeadlineExceededError(absl::StrCat(
+                    "connect ", listener->address(), ": deadline exceeded")));
+      break;
+    }
+    inside.push_back(*std::move(next));
+    ASSERT_LT(inside.size(), 16u);
+  }
+  EXPECT_THAT(Stream::Connect(listener->address(), absl::InfinitePast()),
+              StatusIs(absl::StatusCode::kDeadlineExceeded));
+}
+
+TEST_P(StreamTest, NamesTheAddressThatRefused) {
+  Address nobody;
+  {
+    // Where there was a listener a moment ago, nobody answers.
+    absl::StatusOr<Listener> listener = Listener::Open(Somewhere(GetParam()));
+    ASSERT_THAT(listener, IsOk());
+    nobody = listener->address();
+  }
+  for (const absl::Time deadline : {absl::InfiniteFuture(), Soon()}) {
+    const absl::Status refused = Stream::Connect(nobody, deadline).status();
+    EXPECT_EQ(ErrnoOf(refused), ECONNREFUSED);
+    EXPECT_EQ(refused.message(),
+              absl::StrCat("connect ", nobody,
+                           ": Connection refused (ECONNREFUSED)"));
+  }
+}
+
+TEST(StreamAdoptTest, TakesAConnectedStreamSocket) {
+  std::array<int, 2> ends;
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
+  absl::StatusOr<Stream> one = Stream::Adopt(UniqueFd(ends[0]));
+  absl::StatusOr<Stream> other = Stream::Adopt(UniqueFd(ends[1]));
+  ASSERT_THAT(one, IsOk());
+  ASSERT_THAT(other, IsOk());
+  EXPECT_EQ(one->peer(), Address());
+  EXPECT_THAT(one->WriteAll("x"), IsOk());
+  EXPECT_THAT(ReadByte(*other), IsOkAndHolds(IoResult::Bytes(1)));
+}
+
+TEST(StreamAdoptTest, RefusesWhatIsNoConnectedStreamSocket) {
+  EXPECT_EQ(ErrnoOf(Stream::Adopt(UniqueFd()).status()), EBADF);
+  UniqueFd file(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  EXPECT_EQ(ErrnoOf(Stream::Adopt(std::move(file)).status()), ENOTSOCK);
+  UniqueFd lonely(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  EXPECT_EQ(ErrnoOf(Stream::Adopt(std::move(lonely)).status()), ENOTCONN);
+
+  std::array<int, 2> ends;
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends.data()), 0);
+  const UniqueFd other(ends[1]);
+  EXPECT_THAT(Stream::Adopt(UniqueFd(ends[0])),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("expected a stream socket")));
+}
+
+}  // namespace
+}  // namespace brood
