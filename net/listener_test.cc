@@ -21,6 +21,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <random>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -70,6 +71,13 @@ using ::testing::Eq;
 using ::testing::HasSubstr;
 
 Address Loopback() { return *Address::Parse("127.0.0.1:0"); }
+// A name that nobody else has. A process id would not make it one: two sandboxes
+// may have the same, and share the abstract names.
+Address Abstract() {
+  std::random_device random;
+  return *Address::UnixAbstract(
+      absl::StrCat("brood/listener_test/", random(), "/", random()));
+}
 Address Path(std::string_view path) { return *Address::UnixPath(path); }
 
 Listener MustOpen(const Address& address) {
@@ -154,8 +162,7 @@ TEST(ListenerTest, YieldsEachClientOnceAndInOrder) {
 }
 
 TEST(ListenerTest, OnAnAbstractNameYieldsUnnamedClients) {
-  const Address name =
-      *Address::UnixAbstract(absl::StrCat("brood/listener_test/", getpid()));
+  const Address name = Abstract();
   Listener listener = MustOpen(name);
   EXPECT_EQ(listener.address(), name);
   const Stream client = MustConnect(name);
@@ -224,7 +231,7 @@ TEST(ListenerTest, NamesTheCallAndTheAddressThatFailed) {
 }
 
 TEST(ListenerTest, ClosesNowAndOnce) {
-  Listener listener = MustOpen(Loopback());
+  Listener listener = MustOpen(Abstract());
   EXPECT_THAT(listener.Close(), IsOk());
   EXPECT_EQ(listener.fd(), -1);
   EXPECT_EQ(ErrnoOf(Stream::Connect(listener.address()).status()),

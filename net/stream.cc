@@ -100,7 +100,7 @@ std::string Send(const Address& peer) { return absl::StrCat("send to ", peer); }
 
 absl::Status NoBytes(std::string_view what) {
   return absl::InvalidArgumentError(
-      absl::StrCat(what, ": expected room for one byte at least"));
+      absl::StrCat(what, ": expected at least one byte"));
 }
 
 }  // namespace

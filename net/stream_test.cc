@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstddef>
 #include <optional>
+#include <random>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -97,10 +98,11 @@ size_t Fill(Stream& stream) {
 Address Somewhere(std::string_view family) {
   if (family == "v4") return *Address::Parse("127.0.0.1:0");
   if (family == "v6") return *Address::Parse("[::1]:0");
-  const testing::TestInfo* test =
-      testing::UnitTest::GetInstance()->current_test_info();
+  // A process id would not do: two sandboxes may have the same one, and share
+  // the abstract names.
+  std::random_device random;
   return *Address::UnixAbstract(
-      absl::StrCat("brood/stream_test/", getpid(), "/", test->name()));
+      absl::StrCat("brood/stream_test/", random(), "/", random()));
 }
 
 // Both ends of one connection.
@@ -274,7 +276,7 @@ TEST_P(StreamTest, MovesMoreThanFitsIntoAnyBuffer) {
 TEST_P(StreamTest, WaitsThoughSomebodyHasMadeTheSocketNonBlocking) {
   auto [client, server] = Connected(GetParam());
   ASSERT_EQ(fcntl(server.fd(), F_SETFL, O_NONBLOCK), 0);
-  std::thread writer([&client = client, &server = server] {
+  std::thread writer([&client = client] {
     EXPECT_THAT(ReadByte(client), IsOkAndHolds(IoResult::Bytes(1)));
     EXPECT_THAT(client.WriteAll("x"), IsOk());
   });
@@ -349,18 +351,17 @@ TEST_P(StreamTest, GivesUpConnectingWhereTheBacklogStaysFull) {
 }
 
 TEST_P(StreamTest, NamesTheAddressThatRefused) {
-  Address nobody;
-  {
-    // Where there was a listener a moment ago, nobody answers.
-    absl::StatusOr<Listener> listener = Listener::Open(Somewhere(GetParam()));
-    ASSERT_THAT(listener, IsOk());
-    nobody = listener->address();
-  }
+  // Bound, so that nobody else can be there, but not listening.
+  const Address wish = Somewhere(GetParam());
+  const UniqueFd bound(socket(wish.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(bind(bound.get(), wish.sockaddr(), wish.sockaddr_length()), 0);
+  const absl::StatusOr<Address> nobody = LocalAddressOf(bound.get());
+  ASSERT_THAT(nobody, IsOk());
   for (const absl::Time deadline : {absl::InfiniteFuture(), Soon()}) {
-    const absl::Status refused = Stream::Connect(nobody, deadline).status();
+    const absl::Status refused = Stream::Connect(*nobody, deadline).status();
     EXPECT_EQ(ErrnoOf(refused), ECONNREFUSED);
     EXPECT_EQ(refused.message(),
-              absl::StrCat("connect ", nobody,
+              absl::StrCat("connect ", *nobody,
                            ": Connection refused (ECONNREFUSED)"));
   }
 }
