@@ -2,8 +2,7 @@
 //
 // A Child is the right to signal and the duty to reap exactly one process.
 //
-//   absl::StatusOr<ExitStatus> RunForAtMost(absl::Duration limit, Child child)
-//   {
+//   absl::StatusOr<ExitStatus> RunFor(absl::Duration limit, Child child) {
 //     absl::StatusOr<std::optional<ExitStatus>> status =
 //         child.WaitUntil(absl::Now() + limit);
 //     if (!status.ok()) return status.status();
@@ -56,6 +55,10 @@ class Child {
   // and nobody else will. On error the child is still the caller's.
   static absl::StatusOr<Child> Adopt(pid_t pid);
 
+  // Takes charge of a child whose pidfd there is already, as clone3(2) returns
+  // it. REQUIRES: `pidfd` refers to `pid`, which is as Adopt() wants it.
+  Child(pid_t pid, UniqueFd pidfd);
+
   Child(Child&&) noexcept = default;
   Child& operator=(Child&& other) noexcept;
   ~Child();
@@ -80,7 +83,6 @@ class Child {
   [[nodiscard]] pid_t Release() &&;
 
  private:
-  Child(pid_t pid, UniqueFd pidfd);
   // What is owed has been neither paid nor given away, and is ours to pay.
   bool OwesWait() const;
   absl::StatusOr<std::optional<ExitStatus>> WaitWithOptions(int options);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/proc/child.h"
 
+#include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,7 +33,7 @@ using ::testing::Optional;
 
 constexpr int kNever = 99;
 
-absl::StatusOr<ExitStatus> RunForAtMost(absl::Duration limit, Child child) {
+absl::StatusOr<ExitStatus> RunFor(absl::Duration limit, Child child) {
   absl::StatusOr<std::optional<ExitStatus>> status =
       child.WaitUntil(absl::Now() + limit);
   if (!status.ok()) return status.status();
@@ -61,10 +62,10 @@ Child Exiting(int code) {
 bool Exists(pid_t pid) { return kill(pid, 0) == 0; }
 
 TEST(ChildTest, HeaderExample) {
-  EXPECT_THAT(RunForAtMost(absl::Hours(1), Exiting(7)),
+  EXPECT_THAT(RunFor(absl::Hours(1), Exiting(7)),
               IsOkAndHolds(ExitStatus::Exited(7)));
   Gate gate;
-  EXPECT_THAT(RunForAtMost(absl::ZeroDuration(), Idle(gate)),
+  EXPECT_THAT(RunFor(absl::ZeroDuration(), Idle(gate)),
               IsOkAndHolds(ExitStatus::Killed(SIGKILL)));
 }
 

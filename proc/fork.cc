@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/proc/fork.h"
 
+#include <linux/sched.h>
 #include <sys/prctl.h>
 #include <sys/single_threaded.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -19,6 +24,7 @@
 #include "absl/types/span.h"
 #include "brood/proc/child.h"
 #include "brood/proc/posix.h"
+#include "brood/proc/unique_fd.h"
 
 namespace brood {
 namespace {
@@ -34,11 +40,15 @@ bool HasOneThread() {
   return stat("/proc/self/task", &task) == 0 && task.st_nlink == 3;
 }
 
-void ResetDispositions() {
-  struct sigaction action = {};
-  action.sa_handler = SIG_DFL;
+// What CLONE_CLEAR_SIGHAND does, for the way without it.
+void ResetHandlers() {
   for (int signo = 1; signo < NSIG; ++signo) {
-    (void)sigaction(signo, &action, nullptr);  // KILL, STOP, 32, 33: EINVAL.
+    struct sigaction action = {};
+    (void)sigaction(signo, nullptr, &action);
+    if (action.sa_handler == SIG_IGN || action.sa_handler == SIG_DFL) continue;
+    action = {};
+    action.sa_handler = SIG_DFL;
+    (void)sigaction(signo, &action, nullptr);
   }
 }
 
@@ -64,7 +74,7 @@ void CloseAllBut(absl::Span<const int> keep) {
 [[noreturn]] void RunChild(const ForkOptions& options,
                            absl::Span<const int> keep_fds, pid_t parent,
                            absl::FunctionRef<int()> body) noexcept {
-  ResetDispositions();
+  if (options.new_process_group) (void)setpgid(0, 0);
   if (options.keep_fds.has_value()) CloseAllBut(keep_fds);
   if (options.parent_death_signal.has_value()) {
     (void)prctl(PR_SET_PDEATHSIG, *options.parent_death_signal);
@@ -80,14 +90,62 @@ void CloseAllBut(absl::Span<const int> keep) {
   _exit(body());
 }
 
+// What the kernel and glibc keep for each thread and a bare clone3 would not
+// carry over: glibc's fork does the same two things.
+struct ThreadState {
+  // Where glibc keeps the thread's id; without it, mutexes that record their
+  // owner would record the parent. nullptr where the kernel does not tell
+  // (CONFIG_CHECKPOINT_RESTORE).
+  void* tid_address = nullptr;
+  // The list by which the kernel releases robust mutexes when the thread dies.
+  void* robust_list = nullptr;
+  size_t robust_list_size = 0;
+
+  static ThreadState OfCaller() {
+    ThreadState state;
+    (void)prctl(PR_GET_TID_ADDRESS, &state.tid_address);
+    (void)syscall(SYS_get_robust_list, 0, &state.robust_list,
+                  &state.robust_list_size);
+    return state;
+  }
+};
+
+// fork(2), but the pidfd comes with the child or there is no child: to open it
+// afterwards could fail, when the child may already have done half of its work.
+// -1 with errno ENOSYS if this kernel, or a filter before it, will not.
+pid_t CloneWithPidfd(UniqueFd& pidfd) {
+  const ThreadState thread = ThreadState::OfCaller();
+  if (thread.tid_address == nullptr) {
+    errno = ENOSYS;
+    return -1;
+  }
+  int fd = -1;
+  clone_args args = {};
+  args.flags = CLONE_PIDFD | CLONE_CLEAR_SIGHAND | CLONE_CHILD_SETTID |
+               CLONE_CHILD_CLEARTID;
+  args.pidfd = reinterpret_cast<uintptr_t>(&fd);
+  args.child_tid = reinterpret_cast<uintptr_t>(thread.tid_address);
+  args.exit_signal = SIGCHLD;
+  const pid_t pid =
+      static_cast<pid_t>(syscall(SYS_clone3, &args, sizeof(args)));
+  if (pid == 0) {
+    (void)syscall(SYS_set_robust_list, thread.robust_list,
+                  thread.robust_list_size);
+  } else if (pid > 0) {
+    pidfd = UniqueFd(fd);
+  } else if (errno == EPERM || errno == EINVAL) {
+    errno = ENOSYS;
+  }
+  return pid;
+}
+
 }  // namespace
 
 absl::StatusOr<Child> Fork(const ForkOptions& options,
                            absl::FunctionRef<int()> body) {
   if (!HasOneThread()) {
     return absl::FailedPreconditionError(
-        "fork: the process has more than one thread, and the child would "
-        "inherit "
+        "fork: the process has more than one thread, and the child would have "
         "their locks without the threads that could release them");
   }
   // Everything that allocates comes before the fork.
@@ -104,11 +162,17 @@ absl::StatusOr<Child> Fork(const ForkOptions& options,
   sigset_t before;
   sigfillset(&all);
   (void)sigprocmask(SIG_SETMASK, &all, &before);
-  const pid_t pid = fork();
+  UniqueFd pidfd;
+  pid_t pid = CloneWithPidfd(pidfd);
+  if (pid == -1 && errno == ENOSYS) {
+    pid = fork();
+    if (pid == 0) ResetHandlers();
+  }
   if (pid == 0) RunChild(options, keep_fds, parent, body);
   const int fork_errno = errno;
   (void)sigprocmask(SIG_SETMASK, &before, nullptr);
   if (pid == -1) return ErrnoStatus(fork_errno, "fork");
+  if (pidfd.valid()) return Child(pid, std::move(pidfd));
 
   absl::StatusOr<Child> child = Child::Adopt(pid);
   if (!child.ok()) {

@@ -17,22 +17,26 @@
 // returns, and one that lets an exception escape ends by SIGABRT. Nor is it for
 // running programs: a copy of a large parent is dear, and exec throws it away.
 //
-// In the child, before `body`: every signal disposition is the default, no
-// signal is blocked, the parent-death signal is armed, and only the descriptors
-// asked for are open. A signal sent to the child meanwhile waits until all that
-// is done.
+// In the child, before `body`: signals are as execve(2) leaves them, that is,
+// every handler is gone and what was ignored stays ignored; no signal is
+// blocked, the parent-death signal is armed, and only the descriptors asked for
+// are open. A signal sent to the child meanwhile waits until all that is done.
 //
 // Ownership: the Child returned owns the process; see child.h.
 //
 // Errors: FailedPrecondition if the process has more than one thread, since the
-// copy would hold their locks for ever; ResourceExhausted when there is no room
-// for a process (EAGAIN, ENOMEM come as the errno's own code) or no descriptor
-// for its pidfd. After an error there is no child, no zombie, and the mask is
-// as before.
+// copy would hold their locks for ever; Unavailable (EAGAIN) or
+// ResourceExhausted (ENOMEM) when there is no room for a process;
+// ResourceExhausted (EMFILE, ENFILE) when there is no descriptor for its pidfd.
+// After an error there is no child, no zombie, the mask is as before, and
+// `body` has not run.
 //
 // Threads: call it with one. Signals: all are blocked in the caller for the
-// length of the call. Fork: yes. Rests on: fork(2), pidfd_open(2),
-// close_range(2) (Linux 5.9), PR_SET_PDEATHSIG in prctl(2).
+// length of the call. Fork: yes; handlers of pthread_atfork(3) do not run.
+// Rests on: clone3(2) with CLONE_PIDFD and CLONE_CLEAR_SIGHAND (Linux 5.5),
+// close_range(2) (Linux 5.9), PR_SET_PDEATHSIG in prctl(2). Where clone3 is
+// missing or forbidden it is fork(2) and pidfd_open(2), and a `body` that has
+// begun may be killed when the latter fails.
 #ifndef BROOD_PROC_FORK_H_
 #define BROOD_PROC_FORK_H_
 
@@ -49,13 +53,17 @@ struct ForkOptions {
   // What the child receives when the thread that called Fork ends, most often
   // because its process does; SIGKILL lets no child survive its parent.
   // Default: nothing. A later change of the child's credentials clears it.
-  std::optional<int> parent_death_signal;
+  std::optional<int> parent_death_signal = std::nullopt;
+
+  // The child leads a process group of its own: what is sent to the parent's
+  // group, as a terminal does on Ctrl-C, is not sent to the child.
+  bool new_process_group = false;
 
   // The descriptors the child keeps beside 0, 1 and 2; every other one is
   // closed in it. Default: it keeps all. A server's child keeps its connection:
   // if it kept the listener too, clients could still connect to a server that
   // has gone.
-  std::optional<absl::Span<const int>> keep_fds;
+  std::optional<absl::Span<const int>> keep_fds = std::nullopt;
 };
 
 // Runs `body` in a child process, which exits with what `body` returns.

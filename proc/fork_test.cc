@@ -103,7 +103,7 @@ TEST(ForkTest, CatchesExceptionsWithinTheChild) {
               IsOkAndHolds(ExitStatus::Exited(5)));
 }
 
-TEST(ForkTest, ResetsEveryDispositionInTheChild) {
+TEST(ForkTest, ForgetsEveryHandlerInTheChildAndIgnoresWhatWasIgnored) {
   struct sigaction action = {};
   action.sa_handler = [](int) {};
   struct sigaction old_user;
@@ -117,7 +117,10 @@ TEST(ForkTest, ResetsEveryDispositionInTheChild) {
                               struct sigaction now = {};
                               if (sigaction(signo, nullptr, &now) == -1)
                                 continue;
-                              if (now.sa_handler != SIG_DFL) return signo;
+                              const bool ignored = now.sa_handler == SIG_IGN;
+                              if (!ignored && now.sa_handler != SIG_DFL)
+                                return signo;
+                              if (signo == SIGPIPE && !ignored) return 99;
                             }
                             return 0;
                           }),
@@ -170,12 +173,20 @@ TEST(ForkTest, KeepsOnlyTheDescriptorsNamed) {
                                 const bool kept =
                                     std::find(keep.begin(), keep.end(), fd) !=
                                     keep.end();
-                                if (IsOpen(fd) != kept) return fd;
+                                if (IsOpen(fd) != kept) return 1;
                               }
                               return 0;
                             }),
                 IsOkAndHolds(ExitStatus::Exited(0)));
   }
+}
+
+TEST(ForkTest, LeadsAProcessGroupOfItsOwnWhenAsked) {
+  EXPECT_THAT(ForkAndWait({}, [] { return getpgrp() == getpid() ? 1 : 0; }),
+              IsOkAndHolds(ExitStatus::Exited(0)));
+  EXPECT_THAT(ForkAndWait({.new_process_group = true},
+                          [] { return getpgrp() == getpid() ? 0 : 1; }),
+              IsOkAndHolds(ExitStatus::Exited(0)));
 }
 
 TEST(ForkTest, ChildDiesWithItsParentWhenAsked) {
@@ -233,7 +244,7 @@ TEST(ForkTest, LeavesNothingBehindWhenNoDescriptorIsLeft) {
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &old), 0);
   // That no child and no blocked signal is left is checked after every test.
   EXPECT_THAT(child.status(), StatusIs(absl::StatusCode::kResourceExhausted,
-                                       HasSubstr("pidfd_open")));
+                                       HasSubstr("EMFILE")));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <ctime>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,12 +24,6 @@ namespace brood {
 namespace {
 
 constexpr std::string_view kErrnoPayload = "brood/errno";
-
-absl::Duration MonotonicNow() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);  // Cannot fail on Linux.
-  return absl::DurationFromTimespec(now);
-}
 
 }  // namespace
 
@@ -54,17 +49,28 @@ int ErrnoOf(const absl::Status& status) {
   return error;
 }
 
-absl::StatusOr<bool> PollUntil(int fd, short events, absl::Time deadline) {
-  const bool forever = deadline == absl::InfiniteFuture();
-  const absl::Duration end = forever
-                                 ? absl::InfiniteDuration()
-                                 : MonotonicNow() + (deadline - absl::Now());
+absl::Duration MonotonicNow() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);  // Cannot fail on Linux.
+  return absl::DurationFromTimespec(now);
+}
+
+Deadline::Deadline(absl::Time when)
+    : end_(when == absl::InfiniteFuture()
+               ? absl::InfiniteDuration()
+               : MonotonicNow() + (when - absl::Now())) {}
+
+absl::Duration Deadline::Left() const {
+  if (never()) return end_;
+  return std::max(end_ - MonotonicNow(), absl::ZeroDuration());
+}
+
+absl::StatusOr<bool> PollUntil(int fd, short events, const Deadline& deadline) {
   pollfd item = {.fd = fd, .events = events, .revents = 0};
   while (true) {
-    const timespec left = absl::ToTimespec(
-        forever ? absl::ZeroDuration()
-                : std::max(end - MonotonicNow(), absl::ZeroDuration()));
-    const int ready = ppoll(&item, 1, forever ? nullptr : &left, nullptr);
+    const timespec left = absl::ToTimespec(deadline.Left());
+    const int ready =
+        ppoll(&item, 1, deadline.never() ? nullptr : &left, nullptr);
     if (ready == -1) {
       if (errno == EINTR) continue;
       return ErrnoStatus(errno, absl::StrCat("poll descriptor ", fd));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Three verbs for everyone who calls the kernel: retry on EINTR, turn an errno
-// into a Status, wait for a descriptor until a deadline. No other place in the
+// What everyone who calls the kernel needs: retry on EINTR, turn an errno into
+// a Status, wait for a descriptor until a deadline. No other place in the
 // project does any of them.
 //
 //   absl::StatusOr<char> ReadByte(int fd) {
@@ -39,7 +39,7 @@ namespace brood {
 
 // Calls `call` until it returns something other than -1 with errno EINTR. For
 // read, write, accept and wait; never for close (see unique_fd.h), nor for
-// connect, which goes on by itself after EINTR.
+// connect, which after EINTR goes on by itself (see net/stream.cc).
 template <typename Call>
 auto RetryOnEintr(Call&& call) {
   decltype(call()) result;
@@ -57,12 +57,31 @@ absl::Status ErrnoStatus(int error, std::string_view what);
 // The errno that `status` was made from; 0 if it was not made by ErrnoStatus.
 int ErrnoOf(const absl::Status& status);
 
+// The time on the clock that no step of the wall clock moves: only differences
+// mean anything. For measuring durations and for deadlines that have to hold.
+absl::Duration MonotonicNow();
+
+// A moment to wait for at most. It is given as a time of day and kept on the
+// monotonic clock, so that a step of the wall clock neither cuts nor stretches
+// a wait that has begun. Make one where the wait begins.
+class Deadline {
+ public:
+  // Implicit: what waits takes an absl::Time. absl::InfiniteFuture() never
+  // comes.
+  Deadline(absl::Time when);  // NOLINT(google-explicit-constructor)
+
+  bool never() const { return end_ == absl::InfiniteDuration(); }
+  // How long it is until then; zero if it has passed.
+  absl::Duration Left() const;
+
+ private:
+  absl::Duration end_;  // As MonotonicNow() counts.
+};
+
 // Waits until poll(2) reports one of `events`, an error or a hang-up on `fd`,
 // or until `deadline`; true in the first case, false in the second. A deadline
-// that has passed asks without waiting, and absl::InfiniteFuture() waits for
-// ever. The wait itself is measured on the monotonic clock, so that a step of
-// the wall clock neither cuts nor stretches it.
-absl::StatusOr<bool> PollUntil(int fd, short events, absl::Time deadline);
+// that has passed asks without waiting.
+absl::StatusOr<bool> PollUntil(int fd, short events, const Deadline& deadline);
 
 // "SIGCHLD", "SIGRTMIN+3"; "signal 99" for a number that is no signal. Lives
 // here because a wait status needs it below the signal package, whose names.h

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -24,6 +25,20 @@ absl::StatusOr<Reaper> Reaper::Create() {
   UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
   if (!epoll.valid()) return ErrnoStatus(errno, "epoll_create1");
   return Reaper(std::move(epoll));
+}
+
+Reaper::Reaper(Reaper&& other) noexcept
+    : epoll_(std::move(other.epoll_)),
+      children_(std::exchange(other.children_, {})),
+      ended_(std::exchange(other.ended_, {})) {}
+
+Reaper& Reaper::operator=(Reaper&& other) noexcept {
+  // What this one had goes with `former`, as in the destructor.
+  Reaper former(std::move(other));
+  std::swap(epoll_, former.epoll_);
+  std::swap(children_, former.children_);
+  std::swap(ended_, former.ended_);
+  return *this;
 }
 
 Reaper::~Reaper() {

@@ -9,11 +9,11 @@
 //       if (!exit.ok()) return exit.status();
 //       if (exit->has_value()) {
 //         LOG(INFO) << (*exit)->pid << " " << (*exit)->status;
-//       } else if (auto s = PollUntil(reaper.fd(), POLLIN,
-//       absl::InfiniteFuture());
-//                  !s.ok()) {
-//         return s.status();
+//         continue;
 //       }
+//       absl::StatusOr<bool> ready =
+//           PollUntil(reaper.fd(), POLLIN, absl::InfiniteFuture());
+//       if (!ready.ok()) return ready.status();
 //     }
 //     return absl::OkStatus();
 //   }
@@ -66,12 +66,14 @@ class Reaper {
     pid_t pid;
     uint64_t tag;  // What Add() was given: whose child it was.
     ExitStatus status;
+
+    friend bool operator==(const Exit&, const Exit&) = default;
   };
 
   static absl::StatusOr<Reaper> Create();
 
-  Reaper(Reaper&&) noexcept = default;
-  Reaper& operator=(Reaper&&) noexcept = default;
+  Reaper(Reaper&& other) noexcept;
+  Reaper& operator=(Reaper&& other) noexcept;
   ~Reaper();
 
   // Borrowed.

@@ -38,10 +38,11 @@ absl::Status WaitForAll(Reaper& reaper) {
     if (!exit.ok()) return exit.status();
     if (exit->has_value()) {
       LOG(INFO) << (*exit)->pid << " " << (*exit)->status;
-    } else if (auto s = PollUntil(reaper.fd(), POLLIN, absl::InfiniteFuture());
-               !s.ok()) {
-      return s.status();
+      continue;
     }
+    absl::StatusOr<bool> ready =
+        PollUntil(reaper.fd(), POLLIN, absl::InfiniteFuture());
+    if (!ready.ok()) return ready.status();
   }
   return absl::OkStatus();
 }
@@ -212,6 +213,27 @@ TEST(ReaperTest, KillsAndReapsWhatItStillHasWhenDestroyed) {
     }
   }
   for (pid_t pid : pids) EXPECT_EQ(kill(pid, 0), -1);
+}
+
+TEST(ReaperTest, TakesItsChildrenAlongWhenMoved) {
+  Gate gate;
+  const auto waiting = [&] {
+    gate.Wait();
+    return 4;
+  };
+  Reaper first = MakeReaper();
+  ASSERT_THAT(first.Add(MustFork(waiting), 1), IsOk());
+  Reaper second = std::move(first);
+  EXPECT_EQ(first.size(), 0);  // NOLINT(bugprone-use-after-move)
+  EXPECT_EQ(second.size(), 1);
+  Reaper third = MakeReaper();
+  Child dropped = MustFork(waiting);
+  const pid_t pid = dropped.pid();
+  ASSERT_THAT(third.Add(std::move(dropped), 2), IsOk());
+  third = std::move(second);
+  EXPECT_EQ(kill(pid, 0), -1);  // What was assigned over is killed and reaped.
+  gate.Open();
+  EXPECT_EQ(NextExit(third).tag, 1);
 }
 
 TEST(ReaperTest, HarmsNobodyWhenDestroyedInAForkedCopy) {

@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <map>
 #include <string>
 
@@ -38,6 +39,11 @@ std::map<int, std::string> OpenDescriptors() {
   return open;
 }
 
+// glibc adds this to the flags of whatever it registers, even of a disposition
+// that it read without; <asm/signal.h> has the name and clashes with
+// <signal.h>.
+constexpr int kSaRestorer = 0x04000000;
+
 struct Disposition {
   uintptr_t handler;
   int flags;
@@ -55,7 +61,7 @@ struct Snapshot {
       struct sigaction action = {};
       (void)sigaction(signo, nullptr, &action);
       now.dispositions[signo] = {reinterpret_cast<uintptr_t>(action.sa_handler),
-                                 action.sa_flags};
+                                 action.sa_flags & ~kSaRestorer};
     }
     return now;
   }
@@ -88,7 +94,8 @@ class HygieneListener : public testing::EmptyTestEventListener {
       }
     }
     for (const auto& [fd, target] : before_.descriptors) {
-      if (!after.descriptors.contains(fd)) {
+      const auto now = after.descriptors.find(fd);
+      if (now == after.descriptors.end() || now->second != target) {
         ADD_FAILURE() << "closed a descriptor not its own: " << fd << ", "
                       << target;
       }
