@@ -5,8 +5,8 @@
 //
 //   absl::StatusOr<std::string> Describe(std::string_view flag) {
 //     const absl::StatusOr<Address> address = Address::Parse(flag);
-//     if (!address.ok()) return address.status();  // Quotes `flag`, says
-//     where. switch (address->family()) {
+//     if (!address.ok()) return address.status();  // Quotes `flag`.
+//     switch (address->family()) {
 //       case AF_INET:
 //         return absl::StrCat("v4, port ", *address->port());
 //       case AF_INET6:

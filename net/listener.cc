@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <ctime>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -34,14 +35,19 @@ namespace {
 // the process ends.
 //
 // Where there is no lock to be had (a directory that may not be read, a network
-// file system) Open goes on without.
+// file system, somebody who holds it and does not let go) Open goes on without.
 UniqueFd LockDirectoryOf(const std::string& path) {
+  constexpr int kTries = 100;
+  constexpr timespec kBetween = {.tv_sec = 0, .tv_nsec = 10'000'000};
   const size_t slash = path.rfind('/');
   const std::string directory =
       slash == std::string::npos ? "." : path.substr(0, slash + 1);
   UniqueFd lock(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (lock.valid()) {
-    RetryOnEintr([&] { return flock(lock.get(), LOCK_EX); });
+  if (!lock.valid()) return lock;
+  for (int i = 0; i < kTries; ++i) {
+    if (flock(lock.get(), LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+      break;
+    nanosleep(&kBetween, nullptr);
   }
   return lock;
 }

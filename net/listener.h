@@ -24,8 +24,9 @@
 // A path that exists is replaced only if it is a socket on which nobody answers
 // (connect is refused); the asking looks to a living server like a client that
 // leaves at once. While it decides, Open holds flock(2) on the directory, where
-// it can, and waits for whoever else holds it: of two servers that find one
-// stale socket, one becomes its successor and the other learns of it.
+// it can, and waits up to a second for whoever else holds it: of two servers
+// that find one stale socket, one becomes its successor and the other learns of
+// it.
 //
 // Errors: every Status names the call and the address and carries its errno
 // (see ErrnoOf): in use is FailedPrecondition (EADDRINUSE), not permitted is

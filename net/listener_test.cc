@@ -71,8 +71,8 @@ using ::testing::Eq;
 using ::testing::HasSubstr;
 
 Address Loopback() { return *Address::Parse("127.0.0.1:0"); }
-// A name that nobody else has. A process id would not make it one: two sandboxes
-// may have the same, and share the abstract names.
+// A name that nobody else has. A process id would not make it one: two
+// sandboxes may have the same, and share the abstract names.
 Address Abstract() {
   std::random_device random;
   return *Address::UnixAbstract(

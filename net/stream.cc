@@ -17,7 +17,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "brood/net/address.h"
@@ -26,38 +25,6 @@
 
 namespace brood {
 namespace {
-
-absl::Duration MonotonicNow() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return absl::DurationFromTimespec(now);
-}
-
-// What is left until a deadline. The deadline is a time of day; how far away it
-// is gets asked once, and from then on the monotonic clock counts, so that
-// setting the clock neither cuts an operation short nor prolongs it, however
-// many waits it takes.
-class Countdown {
- public:
-  explicit Countdown(absl::Time deadline)
-      : end_(deadline == absl::InfiniteFuture()
-                 ? absl::InfiniteDuration()
-                 : MonotonicNow() + (deadline - absl::Now())) {}
-
-  bool infinite() const { return end_ == absl::InfiniteDuration(); }
-  absl::Duration Left() const {
-    if (infinite()) return end_;
-    return std::max(end_ - MonotonicNow(), absl::ZeroDuration());
-  }
-  bool over() const { return Left() == absl::ZeroDuration(); }
-  // The same moment as a time of day, as of now.
-  absl::Time deadline() const {
-    return infinite() ? absl::InfiniteFuture() : absl::Now() + Left();
-  }
-
- private:
-  absl::Duration end_;  // On the monotonic clock.
-};
 
 absl::Status TooLate(std::string_view what) {
   return absl::DeadlineExceededError(absl::StrCat(what, ": deadline exceeded"));
@@ -73,9 +40,9 @@ absl::Status TooLate(std::string_view what) {
 // may block the poll before each call.
 template <typename Call, typename Describe>
 absl::StatusOr<ssize_t> CallUntil(int fd, short events,
-                                  const Countdown& countdown, Call call,
+                                  const Deadline& deadline, Call call,
                                   Describe describe) {
-  if (countdown.infinite()) {
+  if (deadline.never()) {
     const ssize_t n = RetryOnEintr([&] { return call(0); });
     if (n >= 0) return n;
     // Somebody has set O_NONBLOCK or SO_RCVTIMEO: wait all the same.
@@ -85,8 +52,7 @@ absl::StatusOr<ssize_t> CallUntil(int fd, short events,
     const ssize_t n = RetryOnEintr([&] { return call(MSG_DONTWAIT); });
     if (n >= 0) return n;
     if (errno != EAGAIN) return ErrnoStatus(errno, describe());
-    const absl::StatusOr<bool> ready =
-        PollUntil(fd, events, countdown.deadline());
+    const absl::StatusOr<bool> ready = PollUntil(fd, events, deadline);
     if (!ready.ok()) return ready.status();
     if (!*ready) return TooLate(describe());
   }
@@ -115,17 +81,16 @@ absl::StatusOr<Stream> Stream::Connect(const Address& address,
   // SO_SNDTIMEO, because it limits a blocking connect of every family. A
   // non-blocking one does not: where a unix backlog is full it fails at once
   // and leaves nothing to poll for.
-  const Countdown countdown(deadline);
+  const Deadline end = deadline;
   const auto set_timeout = [&](absl::Duration timeout) {
     const timeval value = absl::ToTimeval(timeout);
     return setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &value,
                       sizeof(value));
   };
   for (;;) {
-    if (!countdown.infinite()) {
+    if (!end.never()) {
       // Zero would mean no limit.
-      if (set_timeout(std::max(countdown.Left(), absl::Microseconds(1))) ==
-          -1) {
+      if (set_timeout(std::max(end.Left(), absl::Microseconds(1))) == -1) {
         return ErrnoStatus(errno, absl::StrCat("SO_SNDTIMEO for ", address));
       }
     }
@@ -137,12 +102,12 @@ absl::StatusOr<Stream> Stream::Connect(const Address& address,
     // A unix one has to be called again anyway.
     if (errno == EINTR) continue;
     // What a timeout looks like: EINPROGRESS for TCP, EAGAIN for unix.
-    if (!countdown.infinite() && (errno == EINPROGRESS || errno == EAGAIN)) {
+    if (!end.never() && (errno == EINPROGRESS || errno == EAGAIN)) {
       return TooLate(what);
     }
     return ErrnoStatus(errno, what);
   }
-  if (!countdown.infinite() && set_timeout(absl::ZeroDuration()) == -1) {
+  if (!end.never() && set_timeout(absl::ZeroDuration()) == -1) {
     return ErrnoStatus(errno, absl::StrCat("SO_SNDTIMEO for ", address));
   }
   return Stream(std::move(socket), address);
@@ -188,7 +153,7 @@ absl::StatusOr<IoResult> Stream::Read(absl::Span<char> buffer,
                                       absl::Time deadline) {
   if (buffer.empty()) return NoBytes(Recv(peer_));
   const absl::StatusOr<ssize_t> n = CallUntil(
-      fd(), POLLIN, Countdown(deadline),
+      fd(), POLLIN, deadline,
       [&](int flags) {
         return recv(fd(), buffer.data(), buffer.size(), flags);
       },
@@ -198,7 +163,7 @@ absl::StatusOr<IoResult> Stream::Read(absl::Span<char> buffer,
 }
 
 absl::Status Stream::WriteAll(std::string_view data, absl::Time deadline) {
-  const Countdown countdown(deadline);
+  const Deadline end = deadline;
   std::string_view rest = data;
   const auto describe = [&] {
     return absl::StrCat(Send(peer_), " after ", data.size() - rest.size(),
@@ -206,7 +171,7 @@ absl::Status Stream::WriteAll(std::string_view data, absl::Time deadline) {
   };
   while (!rest.empty()) {
     const absl::StatusOr<ssize_t> n = CallUntil(
-        fd(), POLLOUT, countdown,
+        fd(), POLLOUT, end,
         [&](int flags) {
           return send(fd(), rest.data(), rest.size(), flags | MSG_NOSIGNAL);
         },
@@ -214,7 +179,8 @@ absl::Status Stream::WriteAll(std::string_view data, absl::Time deadline) {
     if (!n.ok()) return n.status();
     rest.remove_prefix(*n);
     // A peer that reads as fast as we write would never make us wait.
-    if (!rest.empty() && countdown.over()) return TooLate(describe());
+    if (!rest.empty() && end.Left() == absl::ZeroDuration())
+      return TooLate(describe());
   }
   return absl::OkStatus();
 }

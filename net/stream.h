@@ -6,10 +6,11 @@
 //     std::array<char, 4096> buffer;
 //     for (;;) {
 //       const absl::StatusOr<IoResult> got =
-//       stream.Read(absl::MakeSpan(buffer)); if (!got.ok()) return
-//       got.status(); if (got->end()) return stream.ShutdownWrite(); const
-//       std::string_view bytes(buffer.data(), *got->bytes()); if (absl::Status
-//       s = stream.WriteAll(bytes); !s.ok()) return s;
+//           stream.Read(absl::MakeSpan(buffer));
+//       if (!got.ok()) return got.status();
+//       if (got->end()) return stream.ShutdownWrite();
+//       const std::string_view bytes(buffer.data(), *got->bytes());
+//       if (absl::Status s = stream.WriteAll(bytes); !s.ok()) return s;
 //     }
 //   }
 //

@@ -5,13 +5,13 @@
 //
 //   volatile std::sig_atomic_t reload = 0;
 //
-//   absl::Status Serve() {
+//   absl::Status Serve(absl::FunctionRef<void()> work) {
 //     const absl::StatusOr<SignalAction> hangup =
 //         SignalAction::Handle(SIGHUP, [](int) { reload = 1; });
 //     if (!hangup.ok()) return hangup.status();  // Perhaps AlreadyExists.
 //     const absl::StatusOr<SignalAction> pipe = SignalAction::Ignore(SIGPIPE);
 //     if (!pipe.ok()) return pipe.status();
-//     // ... look at `reload` now and then ...
+//     work();  // Looks at `reload` now and then.
 //     return absl::OkStatus();
 //   }
 //

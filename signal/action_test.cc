@@ -13,6 +13,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/status_matchers.h"
 #include "absl/status/statusor.h"
@@ -32,14 +33,13 @@ using ::testing::HasSubstr;
 
 volatile std::sig_atomic_t reload = 0;
 
-absl::Status Serve() {
+absl::Status Serve(absl::FunctionRef<void()> work) {
   const absl::StatusOr<SignalAction> hangup =
       SignalAction::Handle(SIGHUP, [](int) { reload = 1; });
   if (!hangup.ok()) return hangup.status();
   const absl::StatusOr<SignalAction> pipe = SignalAction::Ignore(SIGPIPE);
   if (!pipe.ok()) return pipe.status();
-  EXPECT_EQ(raise(SIGPIPE), 0);
-  EXPECT_EQ(raise(SIGHUP), 0);
+  work();
   return absl::OkStatus();
 }
 
@@ -47,7 +47,11 @@ TEST(SignalActionTest, HeaderExample) {
   const absl::StatusOr<SignalMask> open = SignalMask::Unblock({SIGHUP});
   ASSERT_THAT(open, IsOk());
   reload = 0;
-  EXPECT_THAT(Serve(), IsOk());
+  EXPECT_THAT(Serve([] {
+                EXPECT_EQ(raise(SIGPIPE), 0);
+                EXPECT_EQ(raise(SIGHUP), 0);
+              }),
+              IsOk());
   EXPECT_EQ(reload, 1);
 }
 

@@ -3,10 +3,10 @@
 // A SignalMask is one change of the calling thread's signal mask, undone when
 // it goes.
 //
-//   absl::Status ReloadInPeace() {
+//   absl::Status InPeace(absl::FunctionRef<void()> reload) {
 //     const absl::StatusOr<SignalMask> mask = SignalMask::Block({SIGHUP});
 //     if (!mask.ok()) return mask.status();
-//     // ... a SIGHUP that arrives here waits ...
+//     reload();  // A SIGHUP that arrives meanwhile waits ...
 //     return absl::OkStatus();
 //   }  // ... and takes effect here, before the next line of the caller runs.
 //

@@ -11,6 +11,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/status_matchers.h"
 #include "absl/status/statusor.h"
@@ -37,11 +38,10 @@ SignalSet Blocked() {
 
 volatile std::sig_atomic_t hangups = 0;
 
-absl::Status ReloadInPeace(int* hangups_inside) {
+absl::Status InPeace(absl::FunctionRef<void()> reload) {
   const absl::StatusOr<SignalMask> mask = SignalMask::Block({SIGHUP});
   if (!mask.ok()) return mask.status();
-  EXPECT_EQ(raise(SIGHUP), 0);
-  *hangups_inside = hangups;
+  reload();
   return absl::OkStatus();
 }
 
@@ -53,9 +53,13 @@ TEST(SignalMaskTest, HeaderExample) {
   ASSERT_THAT(open, IsOk());
   hangups = 0;
   int hangups_inside = -1;
-  EXPECT_THAT(ReloadInPeace(&hangups_inside), IsOk());
+  EXPECT_THAT(InPeace([&] {
+                EXPECT_EQ(raise(SIGHUP), 0);
+                hangups_inside = hangups;
+              }),
+              IsOk());
   EXPECT_EQ(hangups_inside, 0);
-  EXPECT_EQ(hangups, 1);  // It struck before ReloadInPeace returned.
+  EXPECT_EQ(hangups, 1);  // It struck before InPeace returned.
 }
 
 TEST(SignalMaskTest, BlocksForItsScopeOnly) {
