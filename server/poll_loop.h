@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A PollLoop is the one place where the server waits. It calls whoever watches
+// a descriptor that has become readable, and whoever asked to be called later.
+//
+//   absl::Status PrintSignalsFor(absl::Duration time, SignalFd& signals) {
+//     PollLoop loop;
+//     loop.Watch(signals.fd(), [&] {
+//       absl::StatusOr<std::optional<SignalEvent>> event = signals.Next();
+//       if (event.ok() && event->has_value()) {
+//         std::cout << NameOfSignal((*event)->signo) << "\n";
+//       }
+//       return event.status();
+//     });
+//     loop.CallAfter(time, [&] {
+//       loop.Stop();
+//       return absl::OkStatus();
+//     });
+//     return loop.Run();
+//   }
+//
+// What it is not: a framework. Nothing in //net, //signal or //proc knows it;
+// each of them has a descriptor and a drain, and any loop will do. Nor is it
+// for thousands of descriptors: it is poll(2), for the handful a supervisor
+// has.
+//
+// Readiness: level-triggered. A watcher that does not drain is called again. An
+// error or hang-up on a descriptor counts as readable, so that the drain
+// reports it.
+//
+// Ownership: descriptors are borrowed; Unwatch before closing one.
+//
+// Errors: the first Status a callback returns that is not OK ends Run() with
+// it.
+//
+// Threads: one. Signals: EINTR is not seen. Fork: a copy in a child is inert
+// memory. Rests on: poll(2), clock_gettime(2) with CLOCK_MONOTONIC.
+#ifndef BROOD_SERVER_POLL_LOOP_H_
+#define BROOD_SERVER_POLL_LOOP_H_
+
+#include <map>
+#include <memory>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+namespace brood {
+
+class PollLoop {
+ public:
+  using Callback = absl::AnyInvocable<absl::Status()>;
+
+  PollLoop() = default;
+  PollLoop(const PollLoop&) = delete;
+  PollLoop& operator=(const PollLoop&) = delete;
+
+  // Calls `on_readable` whenever `fd` is readable, instead of any earlier
+  // watcher.
+  void Watch(int fd, Callback on_readable);
+  // Does nothing if nobody watches `fd`. A callback may unwatch itself or
+  // another.
+  void Unwatch(int fd);
+  // Calls `action` once, when at least `delay` has passed.
+  void CallAfter(absl::Duration delay, Callback action);
+
+  // Blocks until Stop(), or until a callback fails.
+  absl::Status Run();
+  // Makes Run() return when the callback that calls this has returned.
+  void Stop() { stopped_ = true; }
+
+ private:
+  absl::Status RunDueTimers();
+  absl::Status WaitAndDispatch();
+
+  // Shared, so that a callback may unwatch itself and still return.
+  std::map<int, std::shared_ptr<Callback>> watchers_;
+  std::multimap<absl::Duration, Callback> timers_;  // By monotonic time.
+  bool stopped_ = false;
+};
+
+}  // namespace brood
+
+#endif  // BROOD_SERVER_POLL_LOOP_H_

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A ProcessModel decides which process handles a connection, and when.
+//
+//   void LogTo(std::ostream& log, ProcessModel& model) {
+//     model.OnConnectionEnd([&log](const ConnectionEnd& end) {
+//       log << "pid " << end.pid << " peer " << end.peer << " " << end.status
+//           << " after " << end.duration << "\n";
+//     });
+//   }
+//
+// What it is not: the server. It neither reads signals nor decides when to
+// stop; see supervisor.h, which drives it through these verbs.
+//
+// Ownership: a model owns its listener and the processes it starts. Destroying
+// it kills and reaps them.
+//
+// Errors: Start() fails for good. What goes wrong with one connection is that
+// connection's end, and what keeps clients from coming in (no descriptor, no
+// process to be had) is told as trouble and tried again; neither is an error of
+// the model.
+//
+// Threads: one. Signals: none. Fork: see connection_handler.h.
+#ifndef BROOD_SERVER_PROCESS_MODEL_H_
+#define BROOD_SERVER_PROCESS_MODEL_H_
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <string_view>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "brood/net/address.h"
+#include "brood/proc/exit_status.h"
+#include "brood/server/poll_loop.h"
+
+namespace brood {
+
+// Whose child it was, what it sent, and how long it took.
+struct ConnectionEnd {
+  pid_t pid;
+  Address peer;
+  ExitStatus status;
+  absl::Duration duration;
+};
+
+class ProcessModel {
+ public:
+  virtual ~ProcessModel() = default;
+
+  // One word each, for logs: "fork", "echo".
+  virtual std::string_view name() const = 0;
+  virtual std::string_view service() const = 0;
+  // Where clients connect, with the port the kernel chose.
+  virtual const Address& address() const = 0;
+
+  // Calls `observer` for each connection that has ended and been reaped.
+  virtual void OnConnectionEnd(
+      absl::AnyInvocable<void(const ConnectionEnd&)> observer) = 0;
+
+  // Calls `observer` when clients cannot be taken in, with the reason, and with
+  // OK when they can again. They wait meanwhile.
+  virtual void OnTrouble(
+      absl::AnyInvocable<void(const absl::Status&)> observer) = 0;
+
+  // Serves clients whenever `loop` runs. Once the model is destroyed `loop`
+  // must not run any more, and once `loop` is, the model can only be destroyed.
+  virtual absl::Status Start(PollLoop& loop) = 0;
+  // Takes in the clients that have already connected, and no more: from now on
+  // connecting is refused. Those taken in are served as before.
+  virtual void StopAccepting() = 0;
+  // Connections taken in whose end has not been observed.
+  virtual size_t active() const = 0;
+  // Sends `signo` to every process that handles a connection, and forgets the
+  // clients that wait for one.
+  virtual void SignalHandlers(int signo) = 0;
+};
+
+}  // namespace brood
+
+#endif  // BROOD_SERVER_PROCESS_MODEL_H_
