@@ -1,0 +1,3 @@
+#include "brood/proc/reaper.h"
+
+int main() { return brood::Reaper::Create().ok() ? 0 : 1; }
