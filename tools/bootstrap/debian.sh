@@ -130,9 +130,6 @@ check_machine() {
     die "Debian carries this Bazel for amd64 only, this machine is $(dpkg --print-architecture); install Bazelisk"
   { mkdir -p "$CACHE" && [[ -w $CACHE ]]; } 2>/dev/null ||
     die "cannot write to $CACHE; point XDG_CACHE_HOME at a folder you may write to"
-  # Bazel's sandbox gives each action a /tmp of its own, so its helper programs must not lie in the real one.
-  [[ $(realpath "$CACHE")/ != /tmp/* ]] ||
-    die "$CACHE lies in /tmp, which Bazel's sandbox hides; point XDG_CACHE_HOME at another folder"
   has_space "$NEEDED_MEGABYTES" || die "less than $NEEDED_MEGABYTES MB are free for $CACHE"
 }
 
@@ -386,6 +383,8 @@ write_bazelrc() {
     echo "common --registry=file://$PREFIX/registry"
     echo "common --disk_cache=$CACHE/disk_cache"
     echo "common --experimental_disk_cache_gc_max_size=5G"
+    # Bazel's sandbox gives each action a /tmp of its own, which would hide a toolchain that lies in the real one.
+    [[ $(realpath "$CACHE")/ != /tmp/* ]] || echo "build --noincompatible_sandbox_hermetic_tmp"
   } >"$STAGE/bazelrc"
 }
 
