@@ -68,8 +68,9 @@ class ProcessModel {
   // Serves clients whenever `loop` runs. Once the model is destroyed `loop`
   // must not run any more, and once `loop` is, the model can only be destroyed.
   virtual absl::Status Start(PollLoop& loop) = 0;
-  // Takes in the clients that have already connected, and no more: from now on
-  // connecting is refused. Those taken in are served as before.
+  // Takes in the clients that have already connected, as far as descriptors
+  // last, and no more: from now on connecting is refused. Those taken in are
+  // served as before; those for whom there was no descriptor are reset.
   virtual void StopAccepting() = 0;
   // Connections taken in whose end has not been observed.
   virtual size_t active() const = 0;
