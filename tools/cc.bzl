@@ -35,3 +35,12 @@ def brood_test(name, deps = [], size = "small", **kwargs):
         ],
         **kwargs
     )
+
+def brood_benchmark(name, deps = [], **kwargs):
+    """A Google Benchmark program, main() included: bazel run //package:x_benchmark."""
+    cc_binary(
+        name = name,
+        testonly = True,
+        deps = deps + ["@google_benchmark//:benchmark_main"],
+        **kwargs
+    )
