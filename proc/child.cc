@@ -2,19 +2,28 @@
 #include "brood/proc/child.h"
 
 #include <poll.h>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/posix.h"
@@ -22,6 +31,9 @@
 
 namespace brood {
 namespace {
+
+// How long a destructor waits for a process that it has killed.
+constexpr absl::Duration kTimeToDie = absl::Milliseconds(100);
 
 // By number: glibc has the pidfd calls only since 2.36, and its waitid drops
 // the fifth argument, the rusage.
@@ -34,9 +46,44 @@ int PidfdSendSignal(int pidfd, int signo) {
       syscall(SYS_pidfd_send_signal, pidfd, signo, nullptr, 0));
 }
 
-int WaitidPidfd(int pidfd, siginfo_t* info, int options, struct rusage* usage) {
-  return static_cast<int>(
-      syscall(SYS_waitid, P_PIDFD, pidfd, info, options, usage));
+// By pidfd if there is one. __WALL: also those that send no SIGCHLD as they
+// end, which Fork() makes and a plain wait does not see.
+int Waitid(pid_t pid, int pidfd, siginfo_t* info, int options,
+           struct rusage* usage) {
+  const bool by_pidfd = pidfd != -1;
+  return static_cast<int>(RetryOnEintr([&] {
+    return syscall(SYS_waitid, by_pidfd ? P_PIDFD : P_PID,
+                   by_pidfd ? pidfd : pid, info, WEXITED | __WALL | options,
+                   usage);
+  }));
+}
+
+// <linux/pidfd.h> of Linux 6.15, the part that was there first.
+struct PidfdInfo {
+  uint64_t mask = 0;  // In: what is wanted. Out: what there is.
+  uint64_t cgroup_id = 0;
+  std::array<uint32_t, 11> ids = {};
+  int32_t exit_code = 0;  // As wait(2) has it.
+};
+static_assert(sizeof(PidfdInfo) == 64);
+constexpr uint64_t kPidfdInfoExit = 1 << 3;
+constexpr unsigned long kPidfdGetInfo = _IOWR(0xff, 11, PidfdInfo);
+
+// The status of a process that somebody else has reaped. The kernel notes it on
+// the pidfd a moment after the other's wait has returned, so what is not there
+// yet is asked for again. A kernel that never notes it fails the call.
+ExitStatus StatusOfReaped(int pidfd) {
+  constexpr int kAttempts = 10000;
+  for (int i = 0; pidfd != -1 && i < kAttempts; ++i) {
+    PidfdInfo info = {.mask = kPidfdInfoExit};
+    if (ioctl(pidfd, kPidfdGetInfo, &info) == -1) break;
+    // Without this bit the code reads 0 and means nothing.
+    if ((info.mask & kPidfdInfoExit) != 0) {
+      return ExitStatus::FromWaitStatus(info.exit_code);
+    }
+    (void)sched_yield();
+  }
+  return ExitStatus::Lost();
 }
 
 absl::Status NotOurs(pid_t pid) {
@@ -44,7 +91,46 @@ absl::Status NotOurs(pid_t pid) {
       "child ", pid, " belongs to the process that forked this one"));
 }
 
+// A killed child that had not died when its handle went.
+struct Dropped {
+  pid_t pid;
+  pid_t owner;
+  UniqueFd pidfd;
+  Dropped* next = nullptr;
+};
+
+// Process-wide, as zombies are. Whoever wants to look takes the whole list and
+// puts back what must stay, so it needs no lock, which a fork could leave
+// locked for ever.
+constinit std::atomic<Dropped*> dropped_children = nullptr;
+
+void PutAside(std::unique_ptr<Dropped> one) {
+  Dropped* node = one.release();
+  node->next = dropped_children.load(std::memory_order_relaxed);
+  while (!dropped_children.compare_exchange_weak(
+      node->next, node, std::memory_order_release, std::memory_order_relaxed)) {
+  }
+}
+
 }  // namespace
+
+size_t ReapDropped() {
+  if (dropped_children.load(std::memory_order_relaxed) == nullptr) return 0;
+  Dropped* rest = dropped_children.exchange(nullptr, std::memory_order_acquire);
+  size_t held = 0;
+  while (rest != nullptr) {
+    std::unique_ptr<Dropped> one(rest);
+    rest = one->next;
+    if (one->owner != getpid()) continue;  // A forked copy: not ours.
+    siginfo_t info = {};
+    if (Waitid(one->pid, one->pidfd.get(), &info, WNOHANG, nullptr) == 0 &&
+        info.si_pid == 0) {
+      PutAside(std::move(one));
+      ++held;
+    }
+  }
+  return held;
+}
 
 absl::StatusOr<Child> Child::Adopt(pid_t pid) {
   if (pid <= 0) {
@@ -59,8 +145,7 @@ absl::StatusOr<Child> Child::Adopt(pid_t pid) {
   }
   // WNOWAIT looks without taking. ECHILD: no child of ours, or no longer.
   siginfo_t info = {};
-  if (WaitidPidfd(pidfd.get(), &info, WEXITED | WNOHANG | WNOWAIT, nullptr) ==
-      -1) {
+  if (Waitid(pid, pidfd.get(), &info, WNOHANG | WNOWAIT, nullptr) == -1) {
     return ErrnoStatus(errno, absl::StrCat("adopt pid ", pid));
   }
   return Child(pid, std::move(pidfd));
@@ -69,12 +154,23 @@ absl::StatusOr<Child> Child::Adopt(pid_t pid) {
 Child::Child(pid_t pid, UniqueFd pidfd)
     : pid_(pid), owner_(getpid()), pidfd_(std::move(pidfd)) {}
 
+Child::Child(pid_t pid, int exit_signal)
+    : pid_(pid), owner_(getpid()), exit_signal_(exit_signal) {}
+
+Child::Child(Child&& other) noexcept
+    : pid_(other.pid_),
+      owner_(std::exchange(other.owner_, 0)),
+      pidfd_(std::move(other.pidfd_)),
+      exit_signal_(other.exit_signal_),
+      status_(other.status_) {}
+
 Child& Child::operator=(Child&& other) noexcept {
   if (this != &other) {
     KillAndReap();
     pid_ = other.pid_;
-    owner_ = other.owner_;
+    owner_ = std::exchange(other.owner_, 0);
     pidfd_ = std::move(other.pidfd_);
+    exit_signal_ = other.exit_signal_;
     status_ = other.status_;
   }
   return *this;
@@ -83,16 +179,20 @@ Child& Child::operator=(Child&& other) noexcept {
 Child::~Child() { KillAndReap(); }
 
 bool Child::OwesWait() const {
-  return pidfd_.valid() && !status_.has_value() && owner_ == getpid();
+  return owner_ != 0 && !status_.has_value() && owner_ == getpid();
 }
 
-void Child::KillAndReap() {
+void Child::KillAndReap() noexcept {
   if (!OwesWait()) return;
   const int saved = errno;
-  (void)PidfdSendSignal(pidfd_.get(), SIGKILL);
-  siginfo_t info = {};
-  (void)RetryOnEintr(
-      [&] { return WaitidPidfd(pidfd_.get(), &info, WEXITED, nullptr); });
+  (void)Signal(SIGKILL);
+  const absl::StatusOr<std::optional<ExitStatus>> status =
+      WaitUntil(absl::Now() + kTimeToDie);
+  if (!status.ok() || !status->has_value()) {
+    PutAside(std::make_unique<Dropped>(
+        Dropped{.pid = pid_, .owner = owner_, .pidfd = std::move(pidfd_)}));
+  }
+  (void)ReapDropped();
   errno = saved;
 }
 
@@ -101,14 +201,11 @@ absl::StatusOr<std::optional<ExitStatus>> Child::WaitWithOptions(int options) {
   if (!OwesWait()) return NotOurs(pid_);
   siginfo_t info = {};
   struct rusage usage = {};
-  const int result = RetryOnEintr([&] {
-    return WaitidPidfd(pidfd_.get(), &info, WEXITED | options, &usage);
-  });
-  if (result == -1) {
+  if (Waitid(pid_, pidfd_.get(), &info, options, &usage) == -1) {
     if (errno != ECHILD) {
       return ErrnoStatus(errno, absl::StrCat("waitid child ", pid_));
     }
-    status_ = ExitStatus::Lost();
+    status_ = StatusOfReaped(pidfd_.get());
   } else if (info.si_pid != 0) {  // 0: WNOHANG, and it has not ended.
     status_ = ExitStatus::FromSiginfo(info);
     status_->set_usage(ResourceUsage::FromRusage(usage));
@@ -127,12 +224,56 @@ absl::StatusOr<ExitStatus> Child::Wait() {
 }
 
 absl::StatusOr<std::optional<ExitStatus>> Child::WaitUntil(
-    absl::Time deadline) {
+    absl::Time deadline_time) {
+  const Deadline deadline = deadline_time;
   absl::StatusOr<std::optional<ExitStatus>> status = TryWait();
   if (!status.ok() || status->has_value()) return status;
-  absl::StatusOr<bool> ended = PollUntil(pidfd_.get(), POLLIN, deadline);
-  if (!ended.ok()) return ended.status();
-  return TryWait();
+  // A child without a descriptor gets one for as long as this lasts. Its pid is
+  // its own: nobody but us can have reaped it.
+  UniqueFd own;
+  if (!pidfd_.valid()) {
+    own = UniqueFd(PidfdOpen(pid_));
+    if (!own.valid()) return LookUntil(deadline);
+  }
+  const int pidfd = own.valid() ? own.get() : pidfd_.get();
+  const absl::StatusOr<bool> died = PollUntil(pidfd, POLLIN, deadline);
+  if (!died.ok()) return died.status();
+  status = TryWait();
+  if (!*died || !status.ok() || status->has_value()) return status;
+
+  // Dead, and yet not to be had: a tracer holds it. Its letting go wakes the
+  // pidfd once more, which only an edge shows, for the level has long been
+  // high.
+  const UniqueFd edge(epoll_create1(EPOLL_CLOEXEC));
+  epoll_event event = {.events = EPOLLIN | EPOLLET, .data = {}};
+  if (!edge.valid() ||
+      epoll_ctl(edge.get(), EPOLL_CTL_ADD, pidfd, &event) == -1) {
+    return ErrnoStatus(errno, absl::StrCat("watch traced child ", pid_));
+  }
+  while (status.ok() && !status->has_value()) {
+    const absl::StatusOr<bool> woken = PollUntil(edge.get(), POLLIN, deadline);
+    if (!woken.ok()) return woken.status();
+    if (!*woken) break;
+    (void)epoll_wait(edge.get(), &event, 1, 0);
+    status = TryWait();
+  }
+  return status;
+}
+
+absl::StatusOr<std::optional<ExitStatus>> Child::LookUntil(
+    const Deadline& deadline) {
+  absl::Duration pause = absl::Microseconds(100);
+  constexpr absl::Duration kLongest = absl::Milliseconds(10);
+  while (true) {
+    const absl::Duration left = deadline.Left();
+    absl::StatusOr<std::optional<ExitStatus>> status = TryWait();
+    if (!status.ok() || status->has_value() || left == absl::ZeroDuration()) {
+      return status;
+    }
+    const timespec time = absl::ToTimespec(std::min(pause, left));
+    (void)nanosleep(&time, nullptr);
+    pause = std::min(2 * pause, kLongest);
+  }
 }
 
 absl::Status Child::Signal(int signo) {
@@ -140,13 +281,24 @@ absl::Status Child::Signal(int signo) {
     return ErrnoStatus(ESRCH, absl::StrCat("signal child ", pid_));
   }
   if (!OwesWait()) return NotOurs(pid_);
-  if (PidfdSendSignal(pidfd_.get(), signo) == 0) return absl::OkStatus();
+  // Without a descriptor the pid itself is used, once it is seen not to have
+  // been reaped: whoever could reap it would have to do so in a signal handler
+  // between these two calls.
+  siginfo_t info = {};
+  if (!pidfd_.valid() &&
+      Waitid(pid_, -1, &info, WNOHANG | WNOWAIT, nullptr) == -1) {
+    return ErrnoStatus(ESRCH, absl::StrCat("signal child ", pid_));
+  }
+  const int result =
+      pidfd_.valid() ? PidfdSendSignal(pidfd_.get(), signo) : kill(pid_, signo);
+  if (result == 0) return absl::OkStatus();
   return ErrnoStatus(
       errno, absl::StrCat("send ", NameOfSignal(signo), " to child ", pid_));
 }
 
 pid_t Child::Release() && {
   (void)UniqueFd(std::move(pidfd_)).Close();
+  owner_ = 0;
   return pid_;
 }
 

@@ -16,35 +16,44 @@
 // process. Nor is it for many children at once: see reaper.h.
 //
 // Readiness: fd() is a pidfd; it polls readable once the process has ended, and
-// stays so. It never reports a stopped or a continued child.
+// stays so. It never reports a stopped or a continued child. A child that was
+// forked with an exit signal (fork.h) has no descriptor, and fd() is -1.
 //
 // Ownership: whoever holds the Child owes the kernel one wait, and nobody else
-// may wait for that pid. Destroying a Child that has not been reaped kills it
-// with SIGKILL and reaps it, so that neither a process nor a zombie outlives
-// its owner by accident. To let go without killing, say so:
-// std::move(child).Release().
+// may wait for that pid. There are three ways to let go of it before its end:
+//   kill       let the Child be destroyed. It is killed with SIGKILL and
+//              reaped, so that neither a process nor a zombie outlives its
+//              owner by accident;
+//   hand over  give it to a Reaper, which reports its end;
+//   leak       std::move(child).Release(): it lives on, and the wait is yours.
+// To die takes a moment, and longer when a tracer or a disk holds the process.
+// The destructor gives it 100 ms; then it is put aside, and the next child that
+// is made or dropped, the next Reaper::Next(), or ReapDropped() reaps it.
 //
-// Errors: a process that somebody else has reaped is ExitStatus::Lost(), a
-// value, because it has ended all the same. Signalling one that has ended is
-// NotFound. Any call in a forked copy of the owner is FailedPrecondition: a
-// process can wait for its own children only.
+// Errors: signalling a process that has ended is NotFound. Any call in a forked
+// copy of the owner is FailedPrecondition: a process can wait for its own
+// children only. If somebody else has reaped the child, a waitpid(-1) of the
+// host or a kernel that was told to ignore SIGCHLD, its status is still the
+// true one where the kernel tells it afterwards (Linux 6.15), only without what
+// it had used; elsewhere it is the value ExitStatus::Lost().
 //
 // Threads: one at a time. Signals: none is used, none needs to be blocked, and
-// SIGCHLD may do what it likes, but if it is ignored statuses come out as
-// Lost(). Fork: a copy in the child process neither kills nor reaps; it only
-// closes. Rests on: pidfd_open(2), pidfd_send_signal(2), waitid(2) with P_PIDFD
-// (Linux 5.4).
+// SIGCHLD may do what it likes. Fork: a copy in the child process neither kills
+// nor reaps; it only closes. Rests on: pidfd_open(2), pidfd_send_signal(2),
+// waitid(2) with P_PIDFD and __WALL (Linux 5.4), PIDFD_GET_INFO (Linux 6.13).
 #ifndef BROOD_PROC_CHILD_H_
 #define BROOD_PROC_CHILD_H_
 
 #include <sys/types.h>
 
+#include <cstddef>
 #include <optional>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "brood/proc/exit_status.h"
+#include "brood/proc/posix.h"
 #include "brood/proc/unique_fd.h"
 
 namespace brood {
@@ -59,13 +68,20 @@ class Child {
   // it. REQUIRES: `pidfd` refers to `pid`, which is as Adopt() wants it.
   Child(pid_t pid, UniqueFd pidfd);
 
-  Child(Child&&) noexcept = default;
+  // Takes charge of a child without a descriptor: one that ends by sending
+  // `exit_signal` (clone(2)). If that is not SIGCHLD no wait for "any child"
+  // can take it, and its pid stays its own. REQUIRES: as Adopt().
+  Child(pid_t pid, int exit_signal);
+
+  Child(Child&& other) noexcept;
   Child& operator=(Child&& other) noexcept;
   ~Child();
 
   pid_t pid() const { return pid_; }
-  // Borrowed; -1 after Release().
+  // Borrowed; -1 after Release() and for a child with an exit signal.
   int fd() const { return pidfd_.get(); }
+  // The signal it ends by sending, 0 if it has a descriptor instead.
+  int exit_signal() const { return exit_signal_; }
 
   // Says how the process ended, or nullopt while it has not. Never blocks: this
   // is waitpid(pid, &status, WNOHANG). Asked again, it answers the same.
@@ -79,20 +95,28 @@ class Child {
   // Sends `signo` to this process and no other.
   absl::Status Signal(int signo);
 
-  // Gives up both the right and the duty. The caller must wait for the pid.
+  // Gives up both the right and the duty. The caller must wait for the pid, and
+  // add __WALL to the options if Fork() made it.
   [[nodiscard]] pid_t Release() &&;
 
  private:
   // What is owed has been neither paid nor given away, and is ours to pay.
   bool OwesWait() const;
   absl::StatusOr<std::optional<ExitStatus>> WaitWithOptions(int options);
-  void KillAndReap();
+  // WaitUntil() where there is no descriptor to be had.
+  absl::StatusOr<std::optional<ExitStatus>> LookUntil(const Deadline& deadline);
+  void KillAndReap() noexcept;
 
   pid_t pid_;
-  pid_t owner_;
+  pid_t owner_;  // 0: Release() has given it away.
   UniqueFd pidfd_;
+  int exit_signal_ = 0;
   std::optional<ExitStatus> status_;
 };
+
+// Reaps those children that were dropped while something held them back and
+// that have died meanwhile; says how many are still held.
+size_t ReapDropped();
 
 }  // namespace brood
 

@@ -2,23 +2,31 @@
 #include "brood/proc/child.h"
 
 #include <poll.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
+#include <ctime>
 #include <optional>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/status_matchers.h"
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "brood/proc/exit_queue.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/fork.h"
 #include "brood/proc/posix.h"
+#include "brood/tests/deny_syscalls.h"
 #include "brood/tests/gate.h"
+#include "brood/tests/traced_child.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -118,7 +126,7 @@ TEST(ChildTest, TellsAStopFromAnEnd) {
   Child child = Idle(gate);
   ASSERT_THAT(child.Signal(SIGSTOP), IsOk());
   siginfo_t info = {};
-  ASSERT_EQ(waitid(P_PID, child.pid(), &info, WSTOPPED), 0);
+  ASSERT_EQ(waitid(P_PID, child.pid(), &info, WSTOPPED | __WALL), 0);
   EXPECT_THAT(child.TryWait(), IsOkAndHolds(std::nullopt));
   ASSERT_THAT(child.Signal(SIGKILL), IsOk());
   EXPECT_THAT(child.Wait(), IsOkAndHolds(ExitStatus::Killed(SIGKILL)));
@@ -164,29 +172,184 @@ TEST(ChildTest, LetsGoOfTheProcessItReleases) {
   ASSERT_TRUE(Exists(pid));
   gate.Open();
   int status;
-  ASSERT_EQ(RetryOnEintr([&] { return waitpid(pid, &status, 0); }), pid);
+  ASSERT_EQ(RetryOnEintr([&] { return waitpid(pid, &status, __WALL); }), pid);
   EXPECT_EQ(WEXITSTATUS(status), kNever);
 }
 
-TEST(ChildTest, SaysLostWhenSomebodyElseHasReaped) {
+TEST(ChildTest, CannotBeTakenByAWaitForAnyChild) {
   Child child = Exiting(7);
+  ASSERT_THAT(PollUntil(child.fd(), POLLIN, absl::InfiniteFuture()),
+              IsOkAndHolds(true));
   int status;
-  ASSERT_EQ(RetryOnEintr([&] { return waitpid(child.pid(), &status, 0); }),
-            child.pid());
-  EXPECT_THAT(child.Wait(), IsOkAndHolds(ExitStatus::Lost()));
-  EXPECT_THAT(child.Signal(SIGTERM), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_EQ(waitpid(-1, &status, 0), -1);
+  EXPECT_THAT(child.Wait(), IsOkAndHolds(ExitStatus::Exited(7)));
 }
 
-TEST(ChildTest, SaysLostWhenTheProgramIgnoresSigchld) {
+TEST(ChildTest, TellsTheTrueStatusWhenTheProgramIgnoresSigchld) {
   struct sigaction ignore = {};
   ignore.sa_handler = SIG_IGN;
   struct sigaction old;
   ASSERT_EQ(sigaction(SIGCHLD, &ignore, &old), 0);
-  Gate gate;
-  Child child = Idle(gate);
-  gate.Open();
-  EXPECT_THAT(child.Wait(), IsOkAndHolds(ExitStatus::Lost()));
+  EXPECT_THAT(Exiting(7).Wait(), IsOkAndHolds(ExitStatus::Exited(7)));
   ASSERT_EQ(sigaction(SIGCHLD, &old, nullptr), 0);
+}
+
+// A child such as the rest of the world makes, which anybody can take.
+Child OrdinaryChild(int wait_status) {
+  const pid_t pid = fork();
+  EXPECT_NE(pid, -1);
+  if (pid == 0) {
+    if (WIFSIGNALED(wait_status)) raise(WTERMSIG(wait_status));
+    _exit(WEXITSTATUS(wait_status));
+  }
+  absl::StatusOr<Child> child = Child::Adopt(pid);
+  EXPECT_THAT(child, IsOk());
+  return *std::move(child);
+}
+
+// PIDFD_GET_INFO tells how a process ended.
+bool KernelTellsAfterwards() {
+  utsname name;
+  int major = 0;
+  int minor = 0;
+  return uname(&name) == 0 &&
+         sscanf(name.release, "%d.%d", &major, &minor) == 2 &&
+         (major > 6 || (major == 6 && minor >= 15));
+}
+
+TEST(ChildTest, TellsTheTrueStatusWhenSomebodyElseHasReaped) {
+  if (!KernelTellsAfterwards()) GTEST_SKIP() << "needs Linux 6.15";
+  for (const int wait_status : {0, 7 << 8, SIGKILL, SIGTERM}) {
+    Child child = OrdinaryChild(wait_status);
+    int status;
+    ASSERT_EQ(RetryOnEintr([&] { return waitpid(-1, &status, 0); }),
+              child.pid());
+    ASSERT_EQ(status, wait_status);
+    absl::StatusOr<ExitStatus> told = child.Wait();
+    EXPECT_THAT(told, IsOkAndHolds(ExitStatus::FromWaitStatus(wait_status)));
+    EXPECT_FALSE(told->usage().has_value());
+    EXPECT_THAT(child.Signal(SIGTERM), StatusIs(absl::StatusCode::kNotFound));
+  }
+}
+
+TEST(ChildTest, SaysLostWhenTheKernelDoesNotTellAfterwards) {
+  absl::StatusOr<Child> old_kernel = Fork({}, [] {
+    DenySyscalls({SYS_ioctl}, ENOTTY);
+    Child child = OrdinaryChild(7 << 8);
+    (void)RetryOnEintr([&] { return waitpid(child.pid(), nullptr, 0); });
+    const absl::StatusOr<ExitStatus> status = child.Wait();
+    return status.ok() && *status == ExitStatus::Lost() ? 0 : 1;
+  });
+  ASSERT_THAT(old_kernel, IsOk());
+  EXPECT_THAT(old_kernel->Wait(), IsOkAndHolds(ExitStatus::Exited(0)));
+}
+
+TEST(ChildTest, WaitsOnlyUntilTheDeadlineForAChildThatATracerHolds) {
+  TracedChild traced;
+  if (!traced.permitted()) GTEST_SKIP() << "ptrace is not permitted";
+  traced.Die();
+  EXPECT_THAT(traced.child().TryWait(), IsOkAndHolds(std::nullopt));
+  const std::clock_t before = std::clock();
+  EXPECT_THAT(traced.child().WaitUntil(absl::Now() + absl::Milliseconds(200)),
+              IsOkAndHolds(std::nullopt));
+  // Without turning round and round.
+  EXPECT_LT(std::clock() - before, CLOCKS_PER_SEC / 10);
+  traced.LetGo();
+  EXPECT_THAT(traced.child().WaitUntil(absl::InfiniteFuture()),
+              IsOkAndHolds(Optional(ExitStatus::Exited(9))));
+}
+
+TEST(ChildTest, PutsAsideADroppedChildThatATracerHolds) {
+  TracedChild traced;
+  if (!traced.permitted()) GTEST_SKIP() << "ptrace is not permitted";
+  traced.Die();
+  const pid_t pid = traced.child().pid();
+  { const Child dropped = std::move(traced.child()); }
+  EXPECT_EQ(ReapDropped(), 1);
+  EXPECT_TRUE(Exists(pid));
+  traced.LetGo();
+  EXPECT_EQ(ReapDropped(), 0);
+  EXPECT_FALSE(Exists(pid));
+}
+
+TEST(ChildTest, ReapsWhatWasPutAsideWhenTheNextChildIsMade) {
+  TracedChild traced;
+  if (!traced.permitted()) GTEST_SKIP() << "ptrace is not permitted";
+  traced.Die();
+  const pid_t pid = traced.child().pid();
+  { const Child dropped = std::move(traced.child()); }
+  traced.LetGo();
+  EXPECT_THAT(Exiting(0).Wait(), IsOk());
+  EXPECT_FALSE(Exists(pid));
+}
+
+// A child without a descriptor does all that one with a descriptor does.
+class ChildWithExitSignalTest : public testing::Test {
+ protected:
+  Child Start(absl::FunctionRef<int()> body) {
+    absl::StatusOr<Child> child = Fork({.exit_signal = queue_->signo()}, body);
+    EXPECT_THAT(child, IsOk());
+    EXPECT_EQ(child->fd(), -1);
+    return *std::move(child);
+  }
+
+  absl::StatusOr<ExitQueue> queue_ = ExitQueue::Create();
+};
+
+TEST_F(ChildWithExitSignalTest, Waits) {
+  EXPECT_THAT(Start([] { return 3; }).Wait(),
+              IsOkAndHolds(ExitStatus::Exited(3)));
+}
+
+TEST_F(ChildWithExitSignalTest, WaitsUntilTheDeadline) {
+  Gate gate;
+  Child child = Start([&] {
+    gate.Wait();
+    return 4;
+  });
+  EXPECT_THAT(child.TryWait(), IsOkAndHolds(std::nullopt));
+  EXPECT_THAT(child.WaitUntil(absl::Now() + absl::Milliseconds(5)),
+              IsOkAndHolds(std::nullopt));
+  gate.Open();
+  EXPECT_THAT(child.WaitUntil(absl::InfiniteFuture()),
+              IsOkAndHolds(Optional(ExitStatus::Exited(4))));
+}
+
+TEST_F(ChildWithExitSignalTest, WaitsUntilTheDeadlineWithoutPidfds) {
+  Child sandboxed = Start([&] {
+    DenySyscalls({SYS_pidfd_open}, EPERM);
+    const pid_t pid = fork();
+    if (pid == 0) _exit(4);
+    Child child(pid, SIGCHLD);
+    absl::StatusOr<std::optional<ExitStatus>> status =
+        child.WaitUntil(absl::InfiniteFuture());
+    return status.ok() && *status == ExitStatus::Exited(4) ? 0 : 1;
+  });
+  EXPECT_THAT(sandboxed.Wait(), IsOkAndHolds(ExitStatus::Exited(0)));
+}
+
+TEST_F(ChildWithExitSignalTest, IsSignalledAndNotSignalledAfterItsEnd) {
+  Gate gate;
+  Child child = Start([&] {
+    gate.Wait();
+    return 0;
+  });
+  EXPECT_THAT(child.Signal(SIGTERM), IsOk());
+  EXPECT_THAT(child.Wait(), IsOkAndHolds(ExitStatus::Killed(SIGTERM)));
+  EXPECT_THAT(child.Signal(SIGTERM), StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST_F(ChildWithExitSignalTest, IsKilledAndReapedWhenDestroyed) {
+  Gate gate;
+  pid_t pid;
+  {
+    const Child child = Start([&] {
+      gate.Wait();
+      return 0;
+    });
+    pid = child.pid();
+  }
+  EXPECT_FALSE(Exists(pid));
 }
 
 TEST(ChildTest, NeitherKillsNorWaitsInAForkedCopy) {

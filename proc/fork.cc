@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/proc/fork.h"
 
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/futex.h>
 #include <linux/sched.h>
+#include <pthread.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/single_threaded.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -10,16 +16,21 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
+#include <limits>
+#include <optional>
 #include <utility>
-#include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "brood/proc/child.h"
@@ -52,17 +63,113 @@ void ResetHandlers() {
   }
 }
 
+// For kernels without close_range(2), and for filters that do not know it.
+void CloseOneByOne(int first, int last) {
+  DIR* directory = opendir("/proc/self/fd");
+  if (directory == nullptr) {
+    rlimit limit = {};
+    (void)getrlimit(RLIMIT_NOFILE, &limit);
+    const int end = static_cast<int>(std::min<rlim_t>(limit.rlim_cur, 1 << 20));
+    for (int fd = first; fd <= std::min(last, end); ++fd) (void)close(fd);
+    return;
+  }
+  while (const dirent* entry = readdir(directory)) {
+    int fd = -1;
+    if (absl::SimpleAtoi(entry->d_name, &fd) && fd >= first && fd <= last &&
+        fd != dirfd(directory)) {
+      (void)close(fd);
+    }
+  }
+  (void)closedir(directory);
+}
+
+void CloseRange(int first, int last) {
+  if (close_range(first, last, 0) == -1) CloseOneByOne(first, last);
+}
+
 // `keep` is sorted. The kernel walks the table once however many gaps there
 // are.
 void CloseAllBut(absl::Span<const int> keep) {
   int first = kFirstFdAfterStdio;
-  for (int fd : keep) {
+  for (const int fd : keep) {
     if (fd < first) continue;
-    if (fd > first) (void)close_range(first, fd - 1, 0);
+    if (fd > first) CloseRange(first, fd - 1);
     first = fd + 1;
   }
-  (void)close_range(first, ~0U, 0);
+  CloseRange(first, std::numeric_limits<int>::max());
 }
+
+// The first number above all that the child keeps.
+int FirstNotKept(absl::Span<const int> keep) {
+  return std::max(kFirstFdAfterStdio, keep.empty() ? 0 : keep.back() + 1);
+}
+
+// A descriptor table that parent and child share at first. fork(2) copies the
+// table and the child then closes what it was not to keep, which for thousands
+// of descriptors takes longer than all the rest. Sharing it, and leaving it with
+// no more than the lowest numbers, does neither. But what the parent closes
+// while it is shared is closed for the child too; so the parent waits.
+class SharedTable {
+ public:
+  // Whether it pays: the table is large, and what is kept of it lies low.
+  static bool Pays(absl::Span<const int> keep) {
+    constexpr int kLow = 1024;
+    constexpr int kLarge = 512;
+    if (FirstNotKept(keep) > kLow) return false;
+    // The lowest free number says how many there are at least.
+    const UniqueFd next(fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0));
+    return next.get() >= kLarge;
+  }
+
+  SharedTable()
+      : word_(static_cast<std::atomic<uint32_t>*>(
+            mmap(nullptr, sizeof(*word_), PROT_READ | PROT_WRITE,
+                 MAP_SHARED | MAP_ANONYMOUS, -1, 0))) {
+    if (word_ == MAP_FAILED) word_ = nullptr;
+  }
+  SharedTable(const SharedTable&) = delete;
+  SharedTable& operator=(const SharedTable&) = delete;
+  ~SharedTable() {
+    if (word_ != nullptr) (void)munmap(word_, sizeof(*word_));
+  }
+
+  bool valid() const { return word_ != nullptr; }
+
+  // In the child. Where the kernel refuses, the child ends: it can close
+  // nothing without closing it for the parent.
+  void LeaveAbove(int first) {
+    const bool left = close_range(first, ~0U, CLOSE_RANGE_UNSHARE) == 0;
+    word_->store(left ? kLeft : kRefused);
+    (void)syscall(SYS_futex, word_, FUTEX_WAKE, 1, nullptr, nullptr, 0);
+    if (!left) _exit(0);
+  }
+
+  // In the parent: true when the child has a table of its own, or has died;
+  // false if it was refused one.
+  bool WaitUntilLeft(pid_t pid) {
+    constexpr timespec kLookAgain = {.tv_sec = 0, .tv_nsec = 10'000'000};
+    while (word_->load() == kTogether) {
+      (void)syscall(SYS_futex, word_, FUTEX_WAIT, kTogether, &kLookAgain,
+                    nullptr, 0);
+      // Somebody may have killed it first.
+      siginfo_t info = {};
+      if (word_->load() == kTogether &&
+          waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) ==
+              0 &&
+          info.si_pid == pid) {
+        return true;
+      }
+    }
+    return word_->load() == kLeft;
+  }
+
+ private:
+  static constexpr uint32_t kTogether = 0;
+  static constexpr uint32_t kLeft = 1;
+  static constexpr uint32_t kRefused = 2;
+
+  std::atomic<uint32_t>* word_;  // In memory that a fork does not copy.
+};
 
 // The child ends as it would have, had the signal been armed a moment earlier.
 [[noreturn]] void DieOf(int signo) {
@@ -72,8 +179,11 @@ void CloseAllBut(absl::Span<const int> keep) {
 
 // noexcept: an exception must not unwind into the parent's frames, copied here.
 [[noreturn]] void RunChild(const ForkOptions& options,
-                           absl::Span<const int> keep_fds, pid_t parent,
+                           absl::Span<const int> keep_fds,
+                           SharedTable* shared_table, pid_t parent,
                            absl::FunctionRef<int()> body) noexcept {
+  // First of all: until then every descriptor is the parent's own.
+  if (shared_table != nullptr) shared_table->LeaveAbove(FirstNotKept(keep_fds));
   if (options.new_process_group) (void)setpgid(0, 0);
   if (options.keep_fds.has_value()) CloseAllBut(keep_fds);
   if (options.parent_death_signal.has_value()) {
@@ -88,6 +198,11 @@ void CloseAllBut(absl::Span<const int> keep) {
     DieOf(*options.parent_death_signal);
   }
   _exit(body());
+}
+
+// What a kernel or a filter that does not know a call answers.
+bool WillNot(int error) {
+  return error == ENOSYS || error == EPERM || error == EINVAL;
 }
 
 // What the kernel and glibc keep for each thread and a bare clone3 would not
@@ -110,33 +225,79 @@ struct ThreadState {
   }
 };
 
-// fork(2), but the pidfd comes with the child or there is no child: to open it
-// afterwards could fail, when the child may already have done half of its work.
-// -1 with errno ENOSYS if this kernel, or a filter before it, will not.
-pid_t CloneWithPidfd(UniqueFd& pidfd) {
+// fork(2), but without SIGCHLD, and the pidfd comes with the child or there is
+// no child: to open it afterwards could fail, when the child may already have
+// done half of its work. -1 with errno ENOSYS if this kernel, or a filter
+// before it, will not.
+pid_t Clone(int exit_signal, bool share_table, UniqueFd& pidfd) {
   const ThreadState thread = ThreadState::OfCaller();
   if (thread.tid_address == nullptr) {
     errno = ENOSYS;
     return -1;
   }
   int fd = -1;
+  const bool wants_pidfd = exit_signal == 0;
   clone_args args = {};
-  args.flags = CLONE_PIDFD | CLONE_CLEAR_SIGHAND | CLONE_CHILD_SETTID |
-               CLONE_CHILD_CLEARTID;
+  args.flags = CLONE_CLEAR_SIGHAND | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID |
+               (wants_pidfd ? CLONE_PIDFD : 0) |
+               (share_table ? CLONE_FILES : 0);
   args.pidfd = reinterpret_cast<uintptr_t>(&fd);
   args.child_tid = reinterpret_cast<uintptr_t>(thread.tid_address);
-  args.exit_signal = SIGCHLD;
-  const pid_t pid =
-      static_cast<pid_t>(syscall(SYS_clone3, &args, sizeof(args)));
+  args.exit_signal = exit_signal;
+  pid_t pid = static_cast<pid_t>(syscall(SYS_clone3, &args, sizeof(args)));
+  if (pid == -1 && WillNot(errno)) {
+    // The fourth and the fifth argument change places between architectures;
+    // the other one is for CLONE_SETTLS, and is not looked at.
+    pid = static_cast<pid_t>(
+        syscall(SYS_clone, (args.flags & ~CLONE_CLEAR_SIGHAND) | exit_signal,
+                nullptr, &fd, thread.tid_address, thread.tid_address));
+    if (pid == 0) ResetHandlers();
+  }
   if (pid == 0) {
     (void)syscall(SYS_set_robust_list, thread.robust_list,
                   thread.robust_list_size);
   } else if (pid > 0) {
     pidfd = UniqueFd(fd);
-  } else if (errno == EPERM || errno == EINVAL) {
+  } else if (WillNot(errno)) {
     errno = ENOSYS;
   }
   return pid;
+}
+
+absl::Status CheckExitSignal(int signo, const sigset_t& blocked) {
+  if (signo < SIGRTMIN || signo > SIGRTMAX) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("fork: exit_signal ", NameOfSignal(signo),
+                     ": only a realtime signal is queued for every child"));
+  }
+  if (sigismember(&blocked, signo) != 1) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("fork: exit_signal ", NameOfSignal(signo),
+                     " is not blocked, and would strike the caller"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckOptions(const ForkOptions& options) {
+  if (options.parent_death_signal.has_value() &&
+      (*options.parent_death_signal < 1 ||
+       *options.parent_death_signal > SIGRTMAX)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("fork: parent_death_signal ", *options.parent_death_signal,
+                     " is no signal; 1 to ", SIGRTMAX, " are"));
+  }
+  for (const int fd : options.keep_fds.value_or(absl::Span<const int>())) {
+    if (fd < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("fork: keep_fds has ", fd, ", which is no descriptor"));
+    }
+  }
+  if (options.exit_signal.has_value()) {
+    sigset_t blocked;
+    (void)pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
+    return CheckExitSignal(*options.exit_signal, blocked);
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -148,13 +309,22 @@ absl::StatusOr<Child> Fork(const ForkOptions& options,
         "fork: the process has more than one thread, and the child would have "
         "their locks without the threads that could release them");
   }
+  if (absl::Status status = CheckOptions(options); !status.ok()) return status;
+  (void)ReapDropped();
   // Everything that allocates comes before the fork.
-  std::vector<int> keep_fds;
+  absl::InlinedVector<int, 8> keep_fds;
   if (options.keep_fds.has_value()) {
     keep_fds.assign(options.keep_fds->begin(), options.keep_fds->end());
     std::sort(keep_fds.begin(), keep_fds.end());
   }
   const pid_t parent = getpid();
+  const int exit_signal = options.exit_signal.value_or(0);
+
+  std::optional<SharedTable> shared_table;
+  if (options.keep_fds.has_value() && SharedTable::Pays(keep_fds)) {
+    shared_table.emplace();
+    if (!shared_table->valid()) shared_table.reset();
+  }
 
   // A handler of the parent's must not run in the child before the dispositions
   // are reset: it would act on the parent's descriptors.
@@ -163,22 +333,36 @@ absl::StatusOr<Child> Fork(const ForkOptions& options,
   sigfillset(&all);
   (void)sigprocmask(SIG_SETMASK, &all, &before);
   UniqueFd pidfd;
-  pid_t pid = CloneWithPidfd(pidfd);
-  if (pid == -1 && errno == ENOSYS) {
+  pid_t pid = Clone(exit_signal, shared_table.has_value(), pidfd);
+  if (pid > 0 && shared_table.has_value() &&
+      !shared_table->WaitUntilLeft(pid)) {
+    (void)RetryOnEintr([&] { return waitpid(pid, nullptr, __WALL); });
+    shared_table.reset();
+    pid = Clone(exit_signal, /*share_table=*/false, pidfd);
+  }
+  const bool plain = pid == -1 && errno == ENOSYS;
+  if (plain) {
+    shared_table.reset();
     pid = fork();
     if (pid == 0) ResetHandlers();
   }
-  if (pid == 0) RunChild(options, keep_fds, parent, body);
+  if (pid == 0) {
+    RunChild(options, keep_fds,
+             shared_table.has_value() ? &*shared_table : nullptr, parent, body);
+  }
   const int fork_errno = errno;
   (void)sigprocmask(SIG_SETMASK, &before, nullptr);
   if (pid == -1) return ErrnoStatus(fork_errno, "fork");
   if (pidfd.valid()) return Child(pid, std::move(pidfd));
+  if (exit_signal != 0 && !plain) return Child(pid, exit_signal);
 
   absl::StatusOr<Child> child = Child::Adopt(pid);
   if (!child.ok()) {
+    // Without pidfds, a child by its number is all there is.
+    if (WillNot(ErrnoOf(child.status()))) return Child(pid, SIGCHLD);
     // Nobody has waited for it, so the number is still its own.
     (void)kill(pid, SIGKILL);
-    (void)RetryOnEintr([&] { return waitpid(pid, nullptr, 0); });
+    (void)RetryOnEintr([&] { return waitpid(pid, nullptr, __WALL); });
   }
   return child;
 }

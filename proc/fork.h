@@ -22,10 +22,18 @@
 // blocked, the parent-death signal is armed, and only the descriptors asked for
 // are open. A signal sent to the child meanwhile waits until all that is done.
 //
-// Ownership: the Child returned owns the process; see child.h.
+// Nor is the child like those of fork(2) to the rest of the program: as it ends
+// it sends no SIGCHLD, and a wait(2) for any child does not see it. So a host
+// that reaps in a handler of its own neither hears of it nor takes it, and one
+// that ignores SIGCHLD does not lose its status. Only execve(2) makes it like
+// all others.
+//
+// Ownership: the Child returned owns the process; see child.h. It has a pidfd,
+// or none if the child was given an exit signal.
 //
 // Errors: FailedPrecondition if the process has more than one thread, since the
-// copy would hold their locks for ever; Unavailable (EAGAIN) or
+// copy would hold their locks for ever; InvalidArgument for an option that is
+// no signal or no descriptor; Unavailable (EAGAIN) or
 // ResourceExhausted (ENOMEM) when there is no room for a process;
 // ResourceExhausted (EMFILE, ENFILE) when there is no descriptor for its pidfd.
 // After an error there is no child, no zombie, the mask is as before, and
@@ -34,9 +42,10 @@
 // Threads: call it with one. Signals: all are blocked in the caller for the
 // length of the call. Fork: yes; handlers of pthread_atfork(3) do not run.
 // Rests on: clone3(2) with CLONE_PIDFD and CLONE_CLEAR_SIGHAND (Linux 5.5),
-// close_range(2) (Linux 5.9), PR_SET_PDEATHSIG in prctl(2). Where clone3 is
-// missing or forbidden it is fork(2) and pidfd_open(2), and a `body` that has
-// begun may be killed when the latter fails.
+// close_range(2) (Linux 5.9), PR_SET_PDEATHSIG and PR_GET_TID_ADDRESS in
+// prctl(2). Where clone3 is missing or forbidden it is clone(2). Where that
+// will not do either, it is fork(2) and pidfd_open(2): then the child is like
+// all others, and a `body` that has begun may be killed when the latter fails.
 #ifndef BROOD_PROC_FORK_H_
 #define BROOD_PROC_FORK_H_
 
@@ -50,6 +59,12 @@
 namespace brood {
 
 struct ForkOptions {
+  // The child ends by sending this realtime signal, which waits in a queue for
+  // whoever takes it, and costs no descriptor: Reaper::exit_signal(). It must
+  // be blocked in the caller. For a `body` that does not call execve(2): after
+  // that the kernel sends SIGCHLD instead, and the child's end is found late.
+  std::optional<int> exit_signal = std::nullopt;
+
   // What the child receives when the thread that called Fork ends, most often
   // because its process does; SIGKILL lets no child survive its parent.
   // Default: nothing. A later change of the child's credentials clears it.
@@ -62,7 +77,8 @@ struct ForkOptions {
   // The descriptors the child keeps beside 0, 1 and 2; every other one is
   // closed in it. Default: it keeps all. A server's child keeps its connection:
   // if it kept the listener too, clients could still connect to a server that
-  // has gone.
+  // has gone. If all that is kept is below 1024, the fork costs the same with
+  // thousands of descriptors as with few.
   std::optional<absl::Span<const int>> keep_fds = std::nullopt;
 };
 

@@ -2,27 +2,37 @@
 #include "brood/proc/fork.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
+#include <initializer_list>
 #include <numeric>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
+#include "absl/log/log.h"
 #include "absl/status/status.h"
 #include "absl/status/status_matchers.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "brood/proc/child.h"
+#include "brood/proc/exit_queue.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/unique_fd.h"
+#include "brood/tests/deny_syscalls.h"
 #include "brood/tests/gate.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -181,6 +191,85 @@ TEST(ForkTest, KeepsOnlyTheDescriptorsNamed) {
   }
 }
 
+// Thousands of descriptors, as many as the machine allows.
+class CrowdedForkTest : public testing::Test {
+ protected:
+  CrowdedForkTest() {
+    EXPECT_EQ(getrlimit(RLIMIT_NOFILE, &before_), 0);
+    const rlimit most = {.rlim_cur = before_.rlim_max,
+                         .rlim_max = before_.rlim_max};
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &most), 0);
+    while (crowd_.size() < 3000) {
+      crowd_.emplace_back(open("/dev/null", O_RDONLY | O_CLOEXEC));
+      if (!crowd_.back().valid()) break;
+    }
+  }
+  ~CrowdedForkTest() override {
+    crowd_.clear();
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &before_), 0);
+  }
+
+  int CountOpen() const {
+    int count = 0;
+    for (const UniqueFd& fd : crowd_) count += IsOpen(fd.get()) ? 1 : 0;
+    return count;
+  }
+
+  rlimit before_ = {};
+  std::vector<UniqueFd> crowd_;
+};
+
+TEST_F(CrowdedForkTest, KeepsOnlyTheDescriptorsNamed) {
+  const int low = crowd_.front().get();
+  const int high = crowd_.back().get();
+  const std::vector<std::vector<int>> keeps = {{}, {low}, {high}, {low, high}};
+  for (const std::vector<int>& keep : keeps) {
+    EXPECT_THAT(ForkAndWait({.keep_fds = keep},
+                            [&] {
+                              const int kept = static_cast<int>(keep.size());
+                              if (CountOpen() != kept) return 1;
+                              for (const int fd : keep) {
+                                if (!IsOpen(fd)) return 2;
+                              }
+                              return 0;
+                            }),
+                IsOkAndHolds(ExitStatus::Exited(0)));
+    EXPECT_EQ(CountOpen(), crowd_.size());
+  }
+}
+
+TEST_F(CrowdedForkTest, KeepsOnlyTheDescriptorsNamedWithoutCloseRange) {
+  const int low = crowd_.front().get();
+  EXPECT_THAT(
+      ForkAndWait({},
+                  [&] {
+                    DenySyscalls({SYS_close_range}, EPERM);
+                    absl::StatusOr<ExitStatus> status =
+                        ForkAndWait({.keep_fds = absl::MakeConstSpan(&low, 1)},
+                                    [&] { return CountOpen(); });
+                    if (!status.ok()) return 1;
+                    if (*status != ExitStatus::Exited(1)) return 2;
+                    return CountOpen() == static_cast<int>(crowd_.size()) ? 0
+                                                                          : 3;
+                  }),
+      IsOkAndHolds(ExitStatus::Exited(0)));
+}
+
+TEST_F(CrowdedForkTest, DoesNotHangWhenTheChildIsKilledBeforeItHasATable) {
+  EXPECT_THAT(
+      ForkAndWait({},
+                  [] {
+                    prctl(PR_SET_DUMPABLE, 0);
+                    TrapSyscalls({SYS_close_range});
+                    const absl::StatusOr<ExitStatus> status =
+                        ForkAndWait({.keep_fds = absl::Span<const int>()},
+                                    [] { return 0; });
+                    return status.ok() && status->term_signal() == SIGSYS ? 0
+                                                                          : 1;
+                  }),
+      IsOkAndHolds(ExitStatus::Exited(0)));
+}
+
 TEST(ForkTest, LeadsAProcessGroupOfItsOwnWhenAsked) {
   EXPECT_THAT(ForkAndWait({}, [] { return getpgrp() == getpid() ? 1 : 0; }),
               IsOkAndHolds(ExitStatus::Exited(0)));
@@ -227,6 +316,152 @@ TEST(ForkTest, ForksAgainWhenTheOtherThreadsHaveEnded) {
   std::thread([] {}).join();
   EXPECT_THAT(ForkAndWait({}, [] { return 0; }),
               IsOkAndHolds(ExitStatus::Exited(0)));
+}
+
+TEST(ForkTest, LetsTheChildBeAWholeProgram) {
+  EXPECT_THAT(ForkAndWait({},
+                          [] {
+                            const std::vector<std::string> strings(
+                                1000, std::string(1000, 'x'));
+                            LOG(INFO) << "a child logs " << strings.size()
+                                      << " strings";
+                            FILE* file = tmpfile();
+                            if (file == nullptr || fputs("stdio\n", file) < 0 ||
+                                fclose(file) != 0) {
+                              return 1;
+                            }
+                            // glibc knows under which id the child runs: else the parent would
+                            // be the owner of this mutex.
+                            pthread_mutexattr_t checked;
+                            pthread_mutexattr_init(&checked);
+                            pthread_mutexattr_settype(&checked,
+                                                      PTHREAD_MUTEX_ERRORCHECK);
+                            pthread_mutex_t mutex;
+                            pthread_mutex_init(&mutex, &checked);
+                            pthread_mutex_lock(&mutex);
+                            if (mutex.__data.__owner != gettid()) return 2;
+                            if (pthread_mutex_lock(&mutex) != EDEADLK) return 3;
+                            return pthread_mutex_unlock(&mutex);
+                          }),
+              IsOkAndHolds(ExitStatus::Exited(0)));
+}
+
+TEST(ForkTest, LetsTheChildStartThreads) {
+  EXPECT_THAT(ForkAndWait({},
+                          [] {
+                            int result = 0;
+                            std::thread([&] { result = 6; }).join();
+                            return result;
+                          }),
+              IsOkAndHolds(ExitStatus::Exited(6)));
+}
+
+TEST(ForkTest, SendsNoSigchldToTheHost) {
+  static volatile std::sig_atomic_t received;
+  received = 0;
+  struct sigaction count = {};
+  count.sa_handler = [](int) { received = received + 1; };
+  struct sigaction old;
+  ASSERT_EQ(sigaction(SIGCHLD, &count, &old), 0);
+  EXPECT_THAT(ForkAndWait({}, [] { return 0; }), IsOk());
+  EXPECT_EQ(received, 0);
+  ASSERT_EQ(sigaction(SIGCHLD, &old, nullptr), 0);
+}
+
+// Runs `body` under `deny` in a child of its own, and says what it returned.
+int InSandbox(std::initializer_list<long> deny, int error,
+              absl::FunctionRef<int()> body) {
+  absl::StatusOr<ExitStatus> status = ForkAndWait({}, [&] {
+    DenySyscalls(deny, error);
+    return body();
+  });
+  EXPECT_THAT(status, IsOk());
+  return status->exit_code().value_or(-1);
+}
+
+int ExitsWithSeven(const ForkOptions& options) {
+  const absl::StatusOr<ExitStatus> status = ForkAndWait(options, [] {
+    for (int signo = 1; signo < NSIG; ++signo) {
+      struct sigaction now = {};
+      if (sigaction(signo, nullptr, &now) == 0 && now.sa_handler != SIG_DFL &&
+          now.sa_handler != SIG_IGN) {
+        return 1;
+      }
+    }
+    return 7;
+  });
+  return status.ok() && *status == ExitStatus::Exited(7) ? 0 : 1;
+}
+
+TEST(ForkTest, WorksWhereSomeOfTheKernelIsMissingOrForbidden) {
+  struct sigaction handler = {};
+  handler.sa_handler = [](int) {};
+  struct sigaction old;
+  ASSERT_EQ(sigaction(SIGUSR1, &handler, &old), 0);
+  const auto body = [] {
+    struct sigaction again = {};
+    again.sa_handler = [](int) {};
+    (void)sigaction(SIGUSR1, &again, nullptr);
+    return ExitsWithSeven({});
+  };
+  for (const int error : {ENOSYS, EPERM}) {
+    EXPECT_EQ(InSandbox({SYS_clone3}, error, body), 0);
+    EXPECT_EQ(InSandbox({SYS_clone3, SYS_prctl}, error, body), 0);
+    EXPECT_EQ(InSandbox({SYS_clone3, SYS_prctl, SYS_pidfd_open}, error, body),
+              0);
+    EXPECT_EQ(
+        InSandbox({SYS_get_robust_list, SYS_set_robust_list}, error, body), 0);
+  }
+  ASSERT_EQ(sigaction(SIGUSR1, &old, nullptr), 0);
+}
+
+TEST(ForkTest, AnnouncesTheEndWhereClone3IsForbidden) {
+  EXPECT_EQ(InSandbox({SYS_clone3}, EPERM,
+                      [] {
+                        absl::StatusOr<ExitQueue> queue = ExitQueue::Create();
+                        if (!queue.ok()) return 1;
+                        absl::StatusOr<Child> child = Fork(
+                            {.exit_signal = queue->signo()}, [] { return 0; });
+                        if (!child.ok() || child->fd() != -1) return 2;
+                        if (!child->Wait().ok()) return 3;
+                        return queue->Next() == child->pid() ? 0 : 4;
+                      }),
+            0);
+}
+
+TEST(ForkTest, LeavesNothingBehindWhenThereIsNoRoomForAProcess) {
+  EXPECT_EQ(InSandbox({SYS_clone3, SYS_clone}, EAGAIN,
+                      [] {
+                        const absl::StatusOr<Child> child =
+                            Fork({}, [] { return 0; });
+                        if (ErrnoOf(child.status()) != EAGAIN) return 1;
+                        sigset_t mask;
+                        sigprocmask(SIG_BLOCK, nullptr, &mask);
+                        if (sigisemptyset(&mask) != 1) return 2;
+                        return waitid(P_ALL, 0, nullptr, WEXITED | __WALL) ==
+                                           -1 &&
+                                       errno == ECHILD
+                                   ? 0
+                                   : 3;
+                      }),
+            0);
+}
+
+TEST(ForkTest, RefusesOptionsThatMeanNothing) {
+  const auto body = [] { return 0; };
+  EXPECT_THAT(Fork({.exit_signal = SIGTERM}, body),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("exit_signal SIGTERM")));
+  EXPECT_THAT(Fork({.exit_signal = SIGRTMIN}, body),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("SIGRTMIN is not blocked")));
+  EXPECT_THAT(Fork({.parent_death_signal = 99}, body),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("parent_death_signal 99")));
+  const int negative = -5;
+  EXPECT_THAT(Fork({.keep_fds = absl::MakeConstSpan(&negative, 1)}, body),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("keep_fds has -5")));
 }
 
 TEST(ForkTest, LeavesNothingBehindWhenNoDescriptorIsLeft) {

@@ -2,42 +2,87 @@
 #include "brood/proc/reaper.h"
 
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
+#include <ctime>
+#include <memory>
 #include <optional>
 #include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "brood/proc/child.h"
+#include "brood/proc/exit_queue.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/unique_fd.h"
 
 namespace brood {
+namespace {
+
+// How often to look after children whose end may go unannounced, and after
+// those whose end will.
+constexpr absl::Duration kAnnounced = absl::Seconds(1);
+constexpr absl::Duration kSilent = absl::Milliseconds(10);
+
+absl::Status WatchWith(const UniqueFd& epoll, int fd) {
+  epoll_event event = {.events = EPOLLIN, .data = {.fd = fd}};
+  if (epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) == -1) {
+    return ErrnoStatus(errno, absl::StrCat("watch descriptor ", fd));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 absl::StatusOr<Reaper> Reaper::Create() {
   UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
   if (!epoll.valid()) return ErrnoStatus(errno, "epoll_create1");
-  return Reaper(std::move(epoll));
+  return Reaper(std::move(epoll), nullptr);
 }
+
+absl::StatusOr<Reaper> Reaper::Create(ExitQueue queue) {
+  UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll.valid()) return ErrnoStatus(errno, "epoll_create1");
+  if (absl::Status s = WatchWith(epoll, queue.fd()); !s.ok()) return s;
+  return Reaper(std::move(epoll),
+                std::make_unique<ExitQueue>(std::move(queue)));
+}
+
+Reaper::Reaper(UniqueFd epoll, std::unique_ptr<ExitQueue> queue)
+    : epoll_(std::move(epoll)), queue_(std::move(queue)) {}
 
 Reaper::Reaper(Reaper&& other) noexcept
     : epoll_(std::move(other.epoll_)),
-      children_(std::exchange(other.children_, {})),
-      ended_(std::exchange(other.ended_, {})) {}
+      queue_(std::move(other.queue_)),
+      timer_(std::move(other.timer_)),
+      timer_armed_(std::exchange(other.timer_armed_, false)),
+      by_pidfd_(std::exchange(other.by_pidfd_, {})),
+      ended_(std::exchange(other.ended_, {})),
+      by_pid_(std::exchange(other.by_pid_, {})),
+      silent_(std::exchange(other.silent_, 0)),
+      found_(std::exchange(other.found_, {})) {}
 
 Reaper& Reaper::operator=(Reaper&& other) noexcept {
   // What this one had goes with `former`, as in the destructor.
   Reaper former(std::move(other));
   std::swap(epoll_, former.epoll_);
-  std::swap(children_, former.children_);
+  std::swap(queue_, former.queue_);
+  std::swap(timer_, former.timer_);
+  std::swap(timer_armed_, former.timer_armed_);
+  std::swap(by_pidfd_, former.by_pidfd_);
   std::swap(ended_, former.ended_);
+  std::swap(by_pid_, former.by_pid_);
+  std::swap(silent_, former.silent_);
+  std::swap(found_, former.found_);
   return *this;
 }
 
@@ -47,51 +92,194 @@ Reaper::~Reaper() {
   (void)SignalAll(SIGKILL);
 }
 
+std::optional<int> Reaper::exit_signal() const {
+  if (queue_ == nullptr) return std::nullopt;
+  return queue_->signo();
+}
+
 absl::Status Reaper::Add(Child&& child, uint64_t tag) {
   const int pidfd = child.fd();
-  epoll_event event = {.events = EPOLLIN, .data = {.fd = pidfd}};
-  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, pidfd, &event) == -1) {
-    return ErrnoStatus(errno, absl::StrCat("watch child ", child.pid()));
+  if (pidfd == -1) return AddWithoutPidfd(std::move(child), tag);
+  if (absl::Status s = WatchWith(epoll_, pidfd); !s.ok()) return s;
+  by_pidfd_.emplace(pidfd, Entry{std::move(child), tag});
+  return absl::OkStatus();
+}
+
+bool Reaper::Announces(const Child& child) const {
+  return queue_ != nullptr && child.exit_signal() == queue_->signo();
+}
+
+absl::Status Reaper::AddWithoutPidfd(Child&& child, uint64_t tag) {
+  const bool silent = !Announces(child);
+  if (!timer_armed_ || (silent && silent_ == 0)) {
+    if (absl::Status s = WakeIn(silent ? kSilent : kAnnounced); !s.ok()) {
+      return s;
+    }
   }
-  children_.emplace(pidfd, Entry{std::move(child), tag});
+  const pid_t pid = child.pid();
+  // Somebody has this pid already: a child that called execve(2), was taken by
+  // a foreign wait and has left its pid to this one.
+  if (const auto it = by_pid_.find(pid); it != by_pid_.end()) {
+    (void)std::move(it->second.child).Release();
+    found_.push_back({pid, it->second.tag, ExitStatus::Lost()});
+    Forget(it);
+  }
+  const auto it = by_pid_.emplace(pid, Entry{std::move(child), tag}).first;
+  silent_ += silent ? 1 : 0;
+  // Its announcement may have come before its Add(), and gone.
+  if (absl::Status s = LookAfter(it).status(); !s.ok()) return s;
+  return found_.empty() ? absl::OkStatus() : WakeIn(absl::ZeroDuration());
+}
+
+void Reaper::Forget(ByPid::iterator it) {
+  silent_ -= Announces(it->second.child) ? 0 : 1;
+  by_pid_.erase(it);
+}
+
+absl::StatusOr<bool> Reaper::LookAfter(ByPid::iterator it) {
+  Child& child = it->second.child;
+  const absl::StatusOr<std::optional<ExitStatus>> status = child.TryWait();
+  if (!status.ok()) return status.status();
+  if (!status->has_value()) return false;
+  found_.push_back({child.pid(), it->second.tag, **status});
+  Forget(it);
+  return true;
+}
+
+absl::Status Reaper::LookAfterAll() {
+  for (auto it = by_pid_.begin(); it != by_pid_.end();) {
+    const auto next = std::next(it);
+    if (absl::Status s = LookAfter(it).status(); !s.ok()) return s;
+    it = next;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Reaper::WakeIn(absl::Duration delay) {
+  if (!timer_.valid()) {
+    UniqueFd timer(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+    if (!timer.valid()) return ErrnoStatus(errno, "timerfd_create");
+    if (absl::Status s = WatchWith(epoll_, timer.get()); !s.ok()) return s;
+    timer_ = std::move(timer);
+  }
+  // Zero would disarm it. To set it makes it unreadable until then.
+  const itimerspec when = {
+      .it_interval = {},
+      .it_value = absl::ToTimespec(std::max(delay, absl::Nanoseconds(1)))};
+  if (timerfd_settime(timer_.get(), 0, &when, nullptr) == -1) {
+    return ErrnoStatus(errno, "timerfd_settime");
+  }
+  timer_armed_ = true;
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::optional<Reaper::Exit>> Reaper::Next() {
+  (void)ReapDropped();
+  if (!found_.empty()) return NextFound();
+  // A storm in one place must not hide what ends in the other.
+  constexpr int kTurns = 64;
+  const bool pidfds_first = queue_ == nullptr || ++turn_ % kTurns == 0;
+  absl::StatusOr<std::optional<Exit>> exit =
+      pidfds_first ? NextByPidfd() : NextQueued();
+  if (queue_ == nullptr || !exit.ok() || exit->has_value()) return exit;
+  return pidfds_first ? NextQueued() : NextByPidfd();
+}
+
+absl::StatusOr<std::optional<Reaper::Exit>> Reaper::NextFound() {
+  if (found_.empty()) return std::nullopt;
+  const Exit exit = found_.back();
+  found_.pop_back();
+  // fd() stays readable for as long as there are more.
+  absl::Duration delay = silent_ > 0 ? kSilent : kAnnounced;
+  if (!found_.empty()) delay = absl::ZeroDuration();
+  if (absl::Status s = WakeIn(delay); !s.ok()) return s;
+  return exit;
+}
+
+absl::StatusOr<std::optional<Reaper::Exit>> Reaper::NextQueued() {
+  while (const std::optional<pid_t> pid = queue_->Next()) {
+    const auto it = by_pid_.find(*pid);
+    if (it == by_pid_.end()) continue;
+    const absl::StatusOr<bool> ended = LookAfter(it);
+    if (!ended.ok()) return ended.status();
+    if (!*ended) continue;
+    if (queue_->MayHaveLost()) {
+      if (absl::Status s = WakeIn(absl::ZeroDuration()); !s.ok()) return s;
+    }
+    const Exit exit = found_.back();
+    found_.pop_back();
+    return exit;
+  }
+  return std::nullopt;
+}
+
+absl::StatusOr<std::optional<Reaper::Exit>> Reaper::NextByPidfd() {
   constexpr int kBatch = 64;
   if (ended_.empty()) {
     std::array<epoll_event, kBatch> events;
     const int n = RetryOnEintr(
         [&] { return epoll_wait(epoll_.get(), events.data(), kBatch, 0); });
     if (n == -1) return ErrnoStatus(errno, "epoll_wait for children");
-    for (int i = 0; i < n; ++i) ended_.push_back(events[i].data.fd);
+    for (int i = 0; i < n; ++i) {
+      const int fd = events[i].data.fd;
+      if (fd == timer_.get()) {
+        if (absl::Status s = TimeToLook(); !s.ok()) return s;
+      } else if (queue_ == nullptr || fd != queue_->fd()) {
+        ended_.push_back(fd);
+      }
+    }
   }
   while (!ended_.empty()) {
     const int pidfd = ended_.back();
     ended_.pop_back();
-    const auto it = children_.find(pidfd);
-    if (it == children_.end()) continue;
-    Child& child = it->second.child;
-    absl::StatusOr<std::optional<ExitStatus>> status = child.TryWait();
+    const auto it = by_pidfd_.find(pidfd);
+    if (it == by_pidfd_.end()) continue;
+    Entry& entry = it->second;
+    absl::StatusOr<std::optional<ExitStatus>> status = entry.child.TryWait();
     if (!status.ok()) return status.status();
-    // A tracer may still hold a child that is dead to everyone else.
-    if (!status->has_value()) continue;
-    Exit exit = {child.pid(), it->second.tag, **status};
+    if (!status->has_value()) {
+      Hold(entry);
+      continue;
+    }
+    const Exit exit = {entry.child.pid(), entry.tag, **status};
     // Closing alone would not do: a forked sibling may hold a copy of the
     // pidfd, and epoll forgets a descriptor only when its last copy is closed.
     (void)epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, pidfd, nullptr);
-    children_.erase(it);
+    by_pidfd_.erase(it);
     return exit;
   }
-  return std::nullopt;
+  return NextFound();
+}
+
+// Dead, and yet not to be had: a tracer holds it. Its pidfd stays readable, and
+// would keep the caller's loop turning. When the tracer lets go, the kernel
+// wakes the pidfd once more, and from an edge on that is all we hear.
+void Reaper::Hold(Entry& entry) {
+  if (std::exchange(entry.held, true)) return;
+  const int pidfd = entry.child.fd();
+  epoll_event event = {.events = EPOLLIN | EPOLLET, .data = {.fd = pidfd}};
+  (void)epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, pidfd, &event);
+}
+
+absl::Status Reaper::TimeToLook() {
+  if (absl::Status s = LookAfterAll(); !s.ok()) return s;
+  // Left as it is, expired, it keeps fd() readable for those who were found.
+  if (!found_.empty()) return absl::OkStatus();
+  if (!by_pid_.empty()) return WakeIn(silent_ > 0 ? kSilent : kAnnounced);
+  uint64_t expirations;
+  (void)!read(timer_.get(), &expirations, sizeof(expirations));
+  timer_armed_ = false;
+  return absl::OkStatus();
 }
 
 absl::Status Reaper::SignalAll(int signo) {
   absl::Status first;
-  for (auto& [pidfd, entry] : children_) {
-    absl::Status status = entry.child.Signal(signo);
+  const auto signal = [&](Child& child) {
+    absl::Status status = child.Signal(signo);
     if (ErrnoOf(status) != ESRCH) first.Update(status);
-  }
+  };
+  for (auto& [pidfd, entry] : by_pidfd_) signal(entry.child);
+  for (auto& [pid, entry] : by_pid_) signal(entry.child);
   return first;
 }
 

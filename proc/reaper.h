@@ -18,28 +18,37 @@
 //     return absl::OkStatus();
 //   }
 //
-// What it is not: a SIGCHLD handler. It uses no signal, so exits cannot
-// coalesce into one, no handler or mask of the program's has to change, and the
-// program's other children are never touched: it waits for those it was given
-// and never for "any child". It starts nothing either; see fork.h.
+// What it is not: a SIGCHLD handler. It needs none, so exits cannot coalesce,
+// no handler of the program's has to change, and the program's other children
+// are never touched: it waits for those it was given and never for "any child".
+// It starts nothing either; see fork.h and spawn.h.
+//
+// How it hears of an end: by the child's pidfd; or, if it has an ExitQueue and
+// the child was forked with its exit_signal(), by the queue, at no descriptor a
+// child; and where a kernel or a sandbox lets it have neither, by looking after
+// those children, every 10 ms. It also looks after queued ones once a second,
+// for entries that the kernel dropped and for children that called execve(2).
 //
 // Readiness: fd() polls readable when Next() would report an exit, and stays so
-// until Next() has reported them all.
+// until Next() has reported them all. It may also do so when there is nothing
+// to report after all. A child that has died but is held by a tracer does not
+// count until the tracer lets go.
 //
 // Ownership: Add() takes the Child; Next() reaps it and gives back what is left
 // of it, the Exit. Destroying a Reaper kills and reaps the children it still
-// has.
+// has, as their own destructors would.
 //
 // Errors: Next() fails only where waiting itself does; a child that somebody
-// else reaped is reported like any other, as ExitStatus::Lost().
+// else reaped is reported like any other, if its status cannot be had as
+// ExitStatus::Lost().
 //
-// Cost: independent of how many children live. One descriptor each, and one for
-// the Reaper.
+// Cost: independent of how many children live, but for looking after those that
+// have no pidfd. One descriptor for each child that has one, and up to three.
 //
-// Threads: one at a time. Signals: none used. Fork: a copy in a child process
-// must not be used, only destroyed, which closes its descriptors and harms
-// nobody. Rests on: epoll(7), pidfd_open(2), waitid(2) with P_PIDFD
-// (Linux 5.4).
+// Threads: one at a time. Signals: none, or the one of its ExitQueue. Fork: a
+// copy in a child process must not be used, only destroyed, which closes its
+// descriptors and harms nobody. Rests on: epoll(7), timerfd_create(2),
+// pidfd_open(2), waitid(2) with P_PIDFD (Linux 5.4).
 #ifndef BROOD_PROC_REAPER_H_
 #define BROOD_PROC_REAPER_H_
 
@@ -47,14 +56,16 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
-#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "brood/proc/child.h"
+#include "brood/proc/exit_queue.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/unique_fd.h"
 
@@ -71,6 +82,8 @@ class Reaper {
   };
 
   static absl::StatusOr<Reaper> Create();
+  // The queue goes with the Reaper.
+  static absl::StatusOr<Reaper> Create(ExitQueue queue);
 
   Reaper(Reaper&& other) noexcept;
   Reaper& operator=(Reaper&& other) noexcept;
@@ -78,6 +91,8 @@ class Reaper {
 
   // Borrowed.
   int fd() const { return epoll_.get(); }
+  // For ForkOptions: the signal of the queue, if there is one.
+  std::optional<int> exit_signal() const;
 
   // Takes charge of `child`. On error `child` is untouched and still the
   // caller's.
@@ -87,7 +102,9 @@ class Reaper {
   absl::StatusOr<std::optional<Exit>> Next();
 
   // How many children there are whose end has not been reported.
-  size_t size() const { return children_.size(); }
+  size_t size() const {
+    return by_pidfd_.size() + by_pid_.size() + found_.size();
+  }
 
   // Sends `signo` to every child that has not ended. The first error, if any,
   // is returned after all have been tried; to have ended meanwhile is none.
@@ -97,15 +114,42 @@ class Reaper {
   struct Entry {
     Child child;
     uint64_t tag;
+    bool held = false;  // Dead, and a tracer will not let go.
   };
 
-  explicit Reaper(UniqueFd epoll) : epoll_(std::move(epoll)) {}
+  using ByPid = absl::flat_hash_map<pid_t, Entry>;
+
+  Reaper(UniqueFd epoll, std::unique_ptr<ExitQueue> queue);
+
+  absl::StatusOr<std::optional<Exit>> NextByPidfd();
+  void Hold(Entry& entry);
+
+  absl::Status AddWithoutPidfd(Child&& child, uint64_t tag);
+  bool Announces(const Child& child) const;
+  absl::StatusOr<std::optional<Exit>> NextQueued();
+  absl::StatusOr<std::optional<Exit>> NextFound();
+  // True if it had ended, and is in found_ now.
+  absl::StatusOr<bool> LookAfter(ByPid::iterator it);
+  absl::Status LookAfterAll();
+  void Forget(ByPid::iterator it);
+  absl::Status TimeToLook();
+  absl::Status WakeIn(absl::Duration delay);
 
   UniqueFd epoll_;
+  std::unique_ptr<ExitQueue> queue_;  // May be null.
+  UniqueFd timer_;                    // When there is somebody to look after.
+  bool timer_armed_ = false;
+
   // By pidfd, which is ours for as long as the entry is; a pid is not, once
   // somebody else has reaped it.
-  absl::flat_hash_map<int, Entry> children_;
+  absl::flat_hash_map<int, Entry> by_pidfd_;
   std::vector<int> ended_;  // Pidfds that epoll reported and Next() has not.
+
+  // Those that have none.
+  ByPid by_pid_;
+  size_t silent_ = 0;        // How many of them will not announce their end.
+  std::vector<Exit> found_;  // Whom looking after them has found; last first.
+  int turn_ = 0;
 };
 
 }  // namespace brood

@@ -2,6 +2,7 @@
 #include "brood/proc/reaper.h"
 
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,19 +11,23 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/log/log.h"
 #include "absl/status/status.h"
 #include "absl/status/status_matchers.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "brood/proc/child.h"
+#include "brood/proc/exit_queue.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/fork.h"
 #include "brood/proc/posix.h"
 #include "brood/tests/gate.h"
+#include "brood/tests/traced_child.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -31,6 +36,8 @@ namespace {
 
 using ::absl_testing::IsOk;
 using ::absl_testing::IsOkAndHolds;
+using ::testing::AnyOf;
+using ::testing::Ne;
 
 absl::Status WaitForAll(Reaper& reaper) {
   while (reaper.size() > 0) {
@@ -47,16 +54,62 @@ absl::Status WaitForAll(Reaper& reaper) {
   return absl::OkStatus();
 }
 
-Child MustFork(absl::FunctionRef<int()> body) {
-  absl::StatusOr<Child> child = Fork({}, body);
-  EXPECT_THAT(child, IsOk());
-  return *std::move(child);
+// The ways by which a Reaper can hear of an end.
+enum class Way {
+  kPidfd,      // The child has one.
+  kExitQueue,  // It has none, and announces its end.
+  kSilent,     // It has none and is like any other process.
+};
+
+class ReaperTest : public testing::TestWithParam<Way> {
+ protected:
+  static Reaper MakeReaper() {
+    if (GetParam() == Way::kExitQueue) {
+      absl::StatusOr<ExitQueue> queue = ExitQueue::Create();
+      EXPECT_THAT(queue, IsOk());
+      absl::StatusOr<Reaper> reaper = Reaper::Create(*std::move(queue));
+      EXPECT_THAT(reaper, IsOk());
+      return *std::move(reaper);
+    }
+    absl::StatusOr<Reaper> reaper = Reaper::Create();
+    EXPECT_THAT(reaper, IsOk());
+    return *std::move(reaper);
+  }
+
+  static Child MustFork(const Reaper& reaper, absl::FunctionRef<int()> body) {
+    if (GetParam() == Way::kSilent) {
+      const pid_t pid = fork();
+      EXPECT_NE(pid, -1);
+      if (pid == 0) _exit(body());
+      return Child(pid, SIGCHLD);
+    }
+    absl::StatusOr<Child> child =
+        Fork({.exit_signal = reaper.exit_signal()}, body);
+    EXPECT_THAT(child, IsOk());
+    EXPECT_EQ(child->fd() == -1, GetParam() == Way::kExitQueue);
+    return *std::move(child);
+  }
+};
+
+std::string NameOfWay(const testing::TestParamInfo<Way>& info) {
+  switch (info.param) {
+    case Way::kPidfd:
+      return "Pidfd";
+    case Way::kExitQueue:
+      return "ExitQueue";
+    case Way::kSilent:
+      break;
+  }
+  return "Looking";
 }
 
-Reaper MakeReaper() {
-  absl::StatusOr<Reaper> reaper = Reaper::Create();
-  EXPECT_THAT(reaper, IsOk());
-  return *std::move(reaper);
+INSTANTIATE_TEST_SUITE_P(HearsOfItBy, ReaperTest,
+                         testing::Values(Way::kPidfd, Way::kExitQueue,
+                                         Way::kSilent),
+                         NameOfWay);
+
+bool Readable(const Reaper& reaper) {
+  return *PollUntil(reaper.fd(), POLLIN, absl::InfinitePast());
 }
 
 // The next exit, waiting for it on the descriptor.
@@ -70,21 +123,28 @@ Reaper::Exit NextExit(Reaper& reaper) {
   }
 }
 
-bool Readable(const Reaper& reaper) {
-  return *PollUntil(reaper.fd(), POLLIN, absl::InfinitePast());
+// Returns when `pid` has ended and can be reaped.
+void AwaitEnd(pid_t pid) {
+  siginfo_t info = {};
+  ASSERT_EQ(RetryOnEintr([&] {
+              return waitid(P_PID, pid, &info, WEXITED | WNOWAIT | __WALL);
+            }),
+            0);
 }
 
-TEST(ReaperTest, HeaderExample) {
+bool Exists(pid_t pid) { return kill(pid, 0) == 0; }
+
+TEST_P(ReaperTest, HeaderExample) {
   Reaper reaper = MakeReaper();
   for (int i = 0; i < 3; ++i) {
-    ASSERT_THAT(reaper.Add(MustFork([=] { return i; }), 0), IsOk());
+    ASSERT_THAT(reaper.Add(MustFork(reaper, [=] { return i; }), 0), IsOk());
   }
   EXPECT_THAT(WaitForAll(reaper), IsOk());
 }
 
-TEST(ReaperTest, SaysWhoseChildEndedAndHow) {
+TEST_P(ReaperTest, SaysWhoseChildEndedAndHow) {
   Reaper reaper = MakeReaper();
-  Child child = MustFork([] { return 7; });
+  Child child = MustFork(reaper, [] { return 7; });
   const pid_t pid = child.pid();
   ASSERT_THAT(reaper.Add(std::move(child), 1234), IsOk());
   const Reaper::Exit exit = NextExit(reaper);
@@ -95,20 +155,19 @@ TEST(ReaperTest, SaysWhoseChildEndedAndHow) {
   EXPECT_EQ(reaper.size(), 0);
 }
 
-TEST(ReaperTest, ReportsEachExitOnceHoweverManyComeTogether) {
+TEST_P(ReaperTest, ReportsEachExitOnceHoweverManyComeTogether) {
   constexpr int kChildren = 200;
   Reaper reaper = MakeReaper();
   Gate gate;
   std::map<uint64_t, pid_t> pids;
   for (int i = 0; i < kChildren; ++i) {
-    Child child = MustFork([&, i] {
+    Child child = MustFork(reaper, [&, i] {
       gate.Wait();
       return i;
     });
     pids[i] = child.pid();
     ASSERT_THAT(reaper.Add(std::move(child), i), IsOk());
   }
-  EXPECT_FALSE(Readable(reaper));
   EXPECT_THAT(reaper.Next(), IsOkAndHolds(std::nullopt));
   gate.Open();
   std::set<uint64_t> seen;
@@ -119,71 +178,122 @@ TEST(ReaperTest, ReportsEachExitOnceHoweverManyComeTogether) {
     EXPECT_TRUE(seen.insert(exit.tag).second) << exit.tag << " came twice";
   }
   EXPECT_EQ(reaper.size(), 0);
-  EXPECT_FALSE(Readable(reaper));
   EXPECT_THAT(reaper.Next(), IsOkAndHolds(std::nullopt));
 }
 
-TEST(ReaperTest, TakesAChildThatHasAlreadyEnded) {
+TEST_P(ReaperTest, IsReadableUntilAllHaveBeenReported) {
+  constexpr int kChildren = 5;
   Reaper reaper = MakeReaper();
-  Child child = MustFork([] { return 2; });
-  ASSERT_THAT(PollUntil(child.fd(), POLLIN, absl::InfiniteFuture()),
-              IsOkAndHolds(true));
+  Gate gate;
+  std::vector<pid_t> pids;
+  for (int i = 0; i < kChildren; ++i) {
+    Child child = MustFork(reaper, [&] {
+      gate.Wait();
+      return 0;
+    });
+    pids.push_back(child.pid());
+    ASSERT_THAT(reaper.Add(std::move(child), i), IsOk());
+  }
+  gate.Open();
+  for (const pid_t pid : pids) AwaitEnd(pid);
+  (void)NextExit(reaper);
+  for (int i = 1; i < kChildren; ++i) {
+    EXPECT_TRUE(Readable(reaper));
+    EXPECT_THAT(reaper.Next(), IsOkAndHolds(Ne(std::nullopt)));
+  }
+  EXPECT_THAT(reaper.Next(), IsOkAndHolds(std::nullopt));
+  EXPECT_FALSE(Readable(reaper));
+}
+
+TEST_P(ReaperTest, TakesAChildThatHasAlreadyEnded) {
+  Reaper reaper = MakeReaper();
+  Child child = MustFork(reaper, [] { return 2; });
+  AwaitEnd(child.pid());
+  // Its announcement, if it made one, is lost on a Reaper that has no such
+  // child yet.
+  EXPECT_THAT(reaper.Next(), IsOkAndHolds(std::nullopt));
   ASSERT_THAT(reaper.Add(std::move(child), 0), IsOk());
   EXPECT_TRUE(Readable(reaper));
   EXPECT_EQ(NextExit(reaper).status, ExitStatus::Exited(2));
 }
 
-TEST(ReaperTest, TakesNoChildItWasNotGiven) {
+TEST_P(ReaperTest, TakesNoChildItWasNotGiven) {
   Reaper reaper = MakeReaper();
-  Child foreign = MustFork([] { return 9; });
-  ASSERT_THAT(PollUntil(foreign.fd(), POLLIN, absl::InfiniteFuture()),
-              IsOkAndHolds(true));
-  ASSERT_THAT(reaper.Add(MustFork([] { return 1; }), 0), IsOk());
+  Child foreign = MustFork(reaper, [] { return 9; });
+  AwaitEnd(foreign.pid());
+  ASSERT_THAT(reaper.Add(MustFork(reaper, [] { return 1; }), 0), IsOk());
   EXPECT_EQ(NextExit(reaper).status, ExitStatus::Exited(1));
   EXPECT_THAT(reaper.Next(), IsOkAndHolds(std::nullopt));
   EXPECT_THAT(foreign.Wait(), IsOkAndHolds(ExitStatus::Exited(9)));
 }
 
-TEST(ReaperTest, ReportsAChildThatSomebodyElseReapedAsLost) {
+TEST_P(ReaperTest, ReportsAStolenChildByItsTrueStatusOrAsLost) {
   Reaper reaper = MakeReaper();
-  Child child = MustFork([] { return 7; });
-  const pid_t pid = child.pid();
-  ASSERT_THAT(reaper.Add(std::move(child), 5), IsOk());
-  int status;
-  ASSERT_EQ(RetryOnEintr([&] { return waitpid(-1, &status, 0); }), pid);
+  Gate gate;
+  const pid_t pid = fork();
+  ASSERT_NE(pid, -1);
+  if (pid == 0) {
+    gate.Wait();
+    _exit(7);
+  }
+  const bool has_pidfd = GetParam() == Way::kPidfd;
+  ASSERT_THAT(
+      reaper.Add(has_pidfd ? *Child::Adopt(pid) : Child(pid, SIGCHLD), 5),
+      IsOk());
+  gate.Open();
+  ASSERT_EQ(RetryOnEintr([&] { return waitpid(-1, nullptr, 0); }), pid);
   const Reaper::Exit exit = NextExit(reaper);
   EXPECT_EQ(exit.tag, 5);
-  EXPECT_EQ(exit.status, ExitStatus::Lost());
+  EXPECT_THAT(exit.status, AnyOf(ExitStatus::Exited(7), ExitStatus::Lost()));
   EXPECT_EQ(reaper.size(), 0);
 }
 
-TEST(ReaperTest, ForgetsAChildOfWhichASiblingHoldsThePidfd) {
+TEST_P(ReaperTest, NeitherHangsNorSpinsOverADeadChildThatATracerHolds) {
   Reaper reaper = MakeReaper();
-  ASSERT_THAT(reaper.Add(MustFork([] { return 1; }), 0), IsOk());
+  TracedChild traced({.exit_signal = reaper.exit_signal()});
+  if (!traced.permitted()) GTEST_SKIP() << "ptrace is not permitted";
+  ASSERT_THAT(reaper.Add(std::move(traced.child()), 0), IsOk());
+  traced.Die();
+  // At most it finds out that there is nothing to report, and then is quiet.
+  for (int i = 0; Readable(reaper); ++i) {
+    ASSERT_LT(i, 3);
+    EXPECT_THAT(reaper.Next(), IsOkAndHolds(std::nullopt));
+  }
+  // It goes on reporting others.
+  ASSERT_THAT(reaper.Add(MustFork(reaper, [] { return 1; }), 1), IsOk());
+  EXPECT_EQ(NextExit(reaper).status, ExitStatus::Exited(1));
+  traced.LetGo();
+  EXPECT_EQ(NextExit(reaper).status, ExitStatus::Exited(9));
+}
+
+TEST_P(ReaperTest, ForgetsAChildOfWhichASiblingHoldsThePidfd) {
+  Reaper reaper = MakeReaper();
+  ASSERT_THAT(reaper.Add(MustFork(reaper, [] { return 1; }), 0), IsOk());
   Gate gate;
-  Child sibling = MustFork([&] {  // Inherits the first child's pidfd.
+  Child sibling = MustFork(reaper, [&] {  // Inherits the first child's pidfd.
     gate.Wait();
     return 0;
   });
   EXPECT_EQ(NextExit(reaper).status, ExitStatus::Exited(1));
+  EXPECT_THAT(reaper.Next(), IsOkAndHolds(std::nullopt));
   EXPECT_FALSE(Readable(reaper));
 }
 
-TEST(ReaperTest, SignalsAllThatLive) {
+TEST_P(ReaperTest, SignalsAllThatLive) {
   Reaper reaper = MakeReaper();
   Gate gate;
   for (int i = 0; i < 3; ++i) {
-    ASSERT_THAT(reaper.Add(MustFork([&] {
-                             gate.Wait();
-                             return 0;
-                           }),
+    ASSERT_THAT(reaper.Add(MustFork(reaper,
+                                    [&] {
+                                      gate.Wait();
+                                      return 0;
+                                    }),
                            i),
                 IsOk());
   }
   // One of them has ended but is not reported yet: no error.
-  Child ended = MustFork([] { return 1; });
-  ASSERT_THAT(PollUntil(ended.fd(), POLLIN, absl::InfiniteFuture()),
-              IsOkAndHolds(true));
+  Child ended = MustFork(reaper, [] { return 1; });
+  AwaitEnd(ended.pid());
   ASSERT_THAT(reaper.Add(std::move(ended), 3), IsOk());
   EXPECT_THAT(reaper.SignalAll(SIGTERM), IsOk());
   std::map<uint64_t, ExitStatus> ends;
@@ -198,13 +308,13 @@ TEST(ReaperTest, SignalsAllThatLive) {
   }
 }
 
-TEST(ReaperTest, KillsAndReapsWhatItStillHasWhenDestroyed) {
+TEST_P(ReaperTest, KillsAndReapsWhatItStillHasWhenDestroyed) {
   Gate gate;
   std::vector<pid_t> pids;
   {
     Reaper reaper = MakeReaper();
     for (int i = 0; i < 5; ++i) {
-      Child child = MustFork([&] {
+      Child child = MustFork(reaper, [&] {
         gate.Wait();
         return 0;
       });
@@ -212,40 +322,41 @@ TEST(ReaperTest, KillsAndReapsWhatItStillHasWhenDestroyed) {
       ASSERT_THAT(reaper.Add(std::move(child), i), IsOk());
     }
   }
-  for (pid_t pid : pids) EXPECT_EQ(kill(pid, 0), -1);
+  for (const pid_t pid : pids) EXPECT_FALSE(Exists(pid));
 }
 
-TEST(ReaperTest, TakesItsChildrenAlongWhenMoved) {
+TEST_P(ReaperTest, TakesItsChildrenAlongWhenMoved) {
   Gate gate;
   const auto waiting = [&] {
     gate.Wait();
     return 4;
   };
   Reaper first = MakeReaper();
-  ASSERT_THAT(first.Add(MustFork(waiting), 1), IsOk());
+  ASSERT_THAT(first.Add(MustFork(first, waiting), 1), IsOk());
   Reaper second = std::move(first);
   EXPECT_EQ(first.size(), 0);  // NOLINT(bugprone-use-after-move)
   EXPECT_EQ(second.size(), 1);
   Reaper third = MakeReaper();
-  Child dropped = MustFork(waiting);
+  Child dropped = MustFork(third, waiting);
   const pid_t pid = dropped.pid();
   ASSERT_THAT(third.Add(std::move(dropped), 2), IsOk());
   third = std::move(second);
-  EXPECT_EQ(kill(pid, 0), -1);  // What was assigned over is killed and reaped.
+  EXPECT_FALSE(Exists(pid));  // What was assigned over is killed and reaped.
   gate.Open();
   EXPECT_EQ(NextExit(third).tag, 1);
 }
 
-TEST(ReaperTest, HarmsNobodyWhenDestroyedInAForkedCopy) {
+TEST_P(ReaperTest, HarmsNobodyWhenDestroyedInAForkedCopy) {
   std::optional<Reaper> reaper = MakeReaper();
   Gate gate;
-  ASSERT_THAT(reaper->Add(MustFork([&] {
-                            gate.Wait();
-                            return 3;
-                          }),
+  ASSERT_THAT(reaper->Add(MustFork(*reaper,
+                                   [&] {
+                                     gate.Wait();
+                                     return 3;
+                                   }),
                           0),
               IsOk());
-  Child copy = MustFork([&] {
+  Child copy = MustFork(*reaper, [&] {
     reaper.reset();
     return 0;
   });
@@ -253,6 +364,111 @@ TEST(ReaperTest, HarmsNobodyWhenDestroyedInAForkedCopy) {
   EXPECT_EQ(reaper->size(), 1);
   gate.Open();
   EXPECT_EQ(NextExit(*reaper).status, ExitStatus::Exited(3));
+}
+
+TEST_P(ReaperTest, WorksWithinAForkedChild) {
+  // Of the parent's Reaper the child has only a copy, but it may have its own.
+  const Reaper reaper = MakeReaper();
+  Child nested = MustFork(reaper, [] {
+    Reaper own = MakeReaper();
+    for (int i = 0; i < 10; ++i) {
+      if (!own.Add(MustFork(own, [=] { return i; }), i).ok()) return 1;
+    }
+    for (int i = 0; i < 10; ++i) {
+      const Reaper::Exit exit = NextExit(own);
+      if (exit.status != ExitStatus::Exited(static_cast<int>(exit.tag))) {
+        return 2;
+      }
+    }
+    return 0;
+  });
+  EXPECT_THAT(nested.Wait(), IsOkAndHolds(ExitStatus::Exited(0)));
+}
+
+// ---- what only a queue can suffer ----
+
+class ReaperWithExitQueueTest : public ReaperTest {};
+
+INSTANTIATE_TEST_SUITE_P(HearsOfItBy, ReaperWithExitQueueTest,
+                         testing::Values(Way::kExitQueue), NameOfWay);
+
+// How many signals may wait, for as long as it lives.
+class SignalQueueLimit {
+ public:
+  explicit SignalQueueLimit(rlim_t limit) {
+    EXPECT_EQ(getrlimit(RLIMIT_SIGPENDING, &before_), 0);
+    const rlimit now = {.rlim_cur = limit, .rlim_max = before_.rlim_max};
+    EXPECT_EQ(setrlimit(RLIMIT_SIGPENDING, &now), 0);
+  }
+  SignalQueueLimit(const SignalQueueLimit&) = delete;
+  SignalQueueLimit& operator=(const SignalQueueLimit&) = delete;
+  ~SignalQueueLimit() { EXPECT_EQ(setrlimit(RLIMIT_SIGPENDING, &before_), 0); }
+
+ private:
+  rlimit before_ = {};
+};
+
+TEST_P(ReaperWithExitQueueTest, ReportsThoseForWhomTheQueueHadNoRoom) {
+  constexpr int kChildren = 100;
+  Reaper reaper = MakeReaper();
+  Gate gate;
+  std::vector<pid_t> pids;
+  for (int i = 0; i < kChildren; ++i) {
+    Child child = MustFork(reaper, [&, i] {
+      gate.Wait();
+      return i;
+    });
+    pids.push_back(child.pid());
+    ASSERT_THAT(reaper.Add(std::move(child), i), IsOk());
+  }
+  const SignalQueueLimit limit(10);
+  gate.Open();
+  for (const pid_t pid : pids) AwaitEnd(pid);
+  // All at once, and not when it next looks after them.
+  std::set<uint64_t> seen;
+  for (int i = 0; i < kChildren; ++i) {
+    absl::StatusOr<std::optional<Reaper::Exit>> exit = reaper.Next();
+    ASSERT_THAT(exit, IsOkAndHolds(Ne(std::nullopt)));
+    EXPECT_EQ((*exit)->status,
+              ExitStatus::Exited(static_cast<int>((*exit)->tag)));
+    EXPECT_TRUE(seen.insert((*exit)->tag).second);
+    EXPECT_EQ(Readable(reaper), i < kChildren - 1);
+  }
+}
+
+TEST_P(ReaperWithExitQueueTest, ReportsAnEndThatNobodyAnnounced) {
+  Reaper reaper = MakeReaper();
+  const SignalQueueLimit none(0);  // As if others had taken all the room.
+  ASSERT_THAT(reaper.Add(MustFork(reaper, [] { return 6; }), 1), IsOk());
+  EXPECT_EQ(NextExit(reaper).status, ExitStatus::Exited(6));
+}
+
+TEST_P(ReaperWithExitQueueTest, ReportsAChildThatBecameAnotherProgram) {
+  Reaper reaper = MakeReaper();
+  ASSERT_THAT(reaper.Add(MustFork(reaper,
+                                  [] {
+                                    execl("/bin/sh", "sh", "-c", "exit 5",
+                                          nullptr);
+                                    return 1;
+                                  }),
+                         1),
+              IsOk());
+  EXPECT_EQ(NextExit(reaper).status, ExitStatus::Exited(5));
+}
+
+TEST_P(ReaperWithExitQueueTest, OwnsChildrenWithAPidfdToo) {
+  Reaper reaper = MakeReaper();
+  std::set<uint64_t> tags;
+  for (int i = 0; i < 50; ++i) {
+    ASSERT_THAT(reaper.Add(MustFork(reaper, [] { return 0; }), 2 * i), IsOk());
+    absl::StatusOr<Child> child = Fork({}, [] { return 0; });
+    ASSERT_THAT(child, IsOk());
+    ASSERT_THAT(reaper.Add(*std::move(child), 2 * i + 1), IsOk());
+  }
+  while (reaper.size() > 0) {
+    EXPECT_TRUE(tags.insert(NextExit(reaper).tag).second);
+  }
+  EXPECT_EQ(tags.size(), 100);
 }
 
 }  // namespace

@@ -18,6 +18,7 @@
 #include "brood/net/address.h"
 #include "brood/net/listener.h"
 #include "brood/proc/child.h"
+#include "brood/proc/exit_queue.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/fork.h"
 #include "brood/proc/posix.h"
@@ -42,7 +43,11 @@ absl::StatusOr<std::unique_ptr<ForkPerConnection>> ForkPerConnection::Create(
     return absl::InvalidArgumentError(
         "max_children is 0: at least 1 is needed");
   }
-  absl::StatusOr<Reaper> reaper = Reaper::Create();
+  // A program that was started with every signal blocked has no queue to offer,
+  // and can still do with a descriptor for each child.
+  absl::StatusOr<ExitQueue> queue = ExitQueue::Create();
+  absl::StatusOr<Reaper> reaper =
+      queue.ok() ? Reaper::Create(*std::move(queue)) : Reaper::Create();
   if (!reaper.ok()) return reaper.status();
   return absl::WrapUnique(new ForkPerConnection(std::move(listener), handler,
                                                 options, *std::move(reaper)));
@@ -128,7 +133,8 @@ absl::Status ForkPerConnection::StartOne(Accepted& client) {
   const absl::Duration begin = MonotonicNow();
   const int connection = client.stream.fd();
   absl::StatusOr<Child> child =
-      Fork({.parent_death_signal = SIGKILL,
+      Fork({.exit_signal = reaper_.exit_signal(),
+            .parent_death_signal = SIGKILL,
             .new_process_group = true,
             .keep_fds = absl::MakeConstSpan(&connection, 1)},
            [&] { return handler_.Handle(client.stream, info); });
