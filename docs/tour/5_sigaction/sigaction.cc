@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The textbook's handler, registered with sigaction(): it is called when a
-// child has ended. Five things are wrong with it, and this program shows three.
+// child has ended. Six things are wrong with it, and this program shows three.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,14 +11,16 @@
 
 namespace {
 
-// What is wrong:
-//  1. It waits once, although one SIGCHLD may stand for many children.
-//  2. -1 takes any child, also those that other code waits for.
-//  3. It reads `status` even if waitpid() returned 0 or -1 and stored nothing.
-//     (The textbook's is not initialised, and prints what lay in memory.)
-//  4. waitpid() changes errno under the code that was interrupted.
-//  5. printf() is not async-signal-safe: if it was printf() that was
-//     interrupted, its lock is taken and its buffer half written.
+// What is wrong, and shown here:
+//  - It reads `status` even if waitpid() returned 0 or -1 and stored nothing.
+//    (The textbook's is not initialised, and prints what lay in memory.)
+//  - A child that was killed is removed without a word: WIFEXITED is false.
+//  - waitpid() changes errno under the code that was interrupted.
+// What is wrong, and not seen here:
+//  - It waits once, although one SIGCHLD may stand for many children.
+//  - -1 takes any child, also those that other code waits for.
+//  - printf() is not async-signal-safe: if it was printf() that was
+//    interrupted, its lock is taken and its buffer half written.
 void read_childproc(int) {
   int status = 0;
   pid_t id = waitpid(-1, &status, WNOHANG);
