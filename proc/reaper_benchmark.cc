@@ -3,6 +3,7 @@
 // live: one drain, which finds the one and then finds nothing more. Beside the
 // Reaper in its two ways stands the usual loop over waitpid(-1).
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "benchmark/benchmark.h"
 #include "brood/proc/child.h"
 #include "brood/proc/exit_queue.h"
@@ -40,6 +42,12 @@ void AwaitEnd(pid_t pid) {
       [&] { return waitid(P_PID, pid, &info, WEXITED | WNOWAIT | __WALL); });
 }
 
+// Lives until it is killed, and not without its parent.
+int Idle() {
+  (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+  return pause();
+}
+
 // Makes one child that waits for the starter's byte and then ends.
 class Starter {
  public:
@@ -51,6 +59,7 @@ class Starter {
     char byte;
     return RetryOnEintr([&] { return read(ends_[0], &byte, 1); }) == 1 ? 0 : 1;
   }
+  int fd() const { return ends_[0]; }
   void Go() const { (void)!write(ends_[1], "x", 1); }
 
  private:
@@ -74,7 +83,7 @@ void BM_WaitpidAny(benchmark::State& state) {
   std::vector<pid_t> crowd;
   for (int i = 0; i < state.range(0); ++i) {
     crowd.push_back(fork());
-    if (crowd.back() == 0) pause();
+    if (crowd.back() == 0) _exit(Idle());
   }
   const Starter starter;
   Measure(
@@ -94,24 +103,25 @@ void BM_WaitpidAny(benchmark::State& state) {
 
 void MeasureReaper(benchmark::State& state, Reaper reaper) {
   AllowDescriptors();
+  const Starter starter;
+  // If they kept each other's pidfds, their exits would be what is measured.
+  const int kept = starter.fd();
   const auto start = [&](absl::FunctionRef<int()> body) -> pid_t {
     absl::StatusOr<Child> child =
-        Fork({.exit_signal = reaper.exit_signal()}, body);
+        Fork({.exit_signal = reaper.exit_signal(),
+              .keep_fds = absl::MakeConstSpan(&kept, 1)},
+             body);
     if (!child.ok()) return -1;
     const pid_t pid = child->pid();
     return reaper.Add(*std::move(child), 0).ok() ? pid : -1;
   };
   for (int i = 0; i < state.range(0); ++i) {
-    const pid_t pid = start([] {
-      pause();
-      return 0;
-    });
+    const pid_t pid = start(Idle);
     if (pid == -1) {
       state.SkipWithError("no more processes, or descriptors");
       return;
     }
   }
-  const Starter starter;
   Measure(
       state, starter, [&] { return start([&] { return starter.Body(); }); },
       [&] {
