@@ -46,7 +46,6 @@ using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using ::testing::Not;
 
 absl::StatusOr<std::string> WhoLeavesZombies() {
   absl::StatusOr<std::vector<ZombieFamily>> families = ProcessTable().Zombies();
