@@ -399,36 +399,39 @@ TEST(ProcessTableTest, FindsChildrenThatLiveAndThatHaveEnded) {
 }
 
 TEST(ProcessTableTest, FindsTheChildrenOfEachThread) {
-  Gate gate;
-  struct Work {
-    Gate* gate;
-    pid_t pid;
-  } work = {&gate, -1};
-  const auto fork_one = [](void* argument) -> void* {
-    Work* of_thread = static_cast<Work*>(argument);
-    of_thread->pid = fork();
-    if (of_thread->pid == 0) {
-      of_thread->gate->Wait();
-      _exit(0);
+  // In a child, for the test program itself is to have one thread.
+  absl::StatusOr<Child> parent = Fork({}, [] {
+    struct Work {
+      Gate gate;
+      pid_t pid = -1;
+    } work;
+    const auto fork_one = [](void* argument) -> void* {
+      Work* of_thread = static_cast<Work*>(argument);
+      of_thread->pid = fork();
+      if (of_thread->pid == 0) {
+        of_thread->gate.Wait();
+        _exit(0);
+      }
+      // The thread stays, so that the child stays its own.
+      char byte;
+      (void)RetryOnEintr(
+          [&] { return read(of_thread->gate.read_fd(), &byte, 1); });
+      return nullptr;
+    };
+    pthread_t thread;
+    if (pthread_create(&thread, nullptr, fork_one, &work) != 0) return 1;
+    const ProcessTable table;
+    absl::StatusOr<std::vector<pid_t>> children = table.ChildrenOf(getpid());
+    while (children.ok() && children->empty()) {
+      children = table.ChildrenOf(getpid());
     }
-    // The thread stays, so that the child stays its own.
-    char byte;
-    (void)RetryOnEintr(
-        [&] { return read(of_thread->gate->read_fd(), &byte, 1); });
-    return nullptr;
-  };
-  pthread_t thread;
-  ASSERT_EQ(pthread_create(&thread, nullptr, fork_one, &work), 0);
-  const ProcessTable table;
-  absl::StatusOr<std::vector<pid_t>> children = table.ChildrenOf(getpid());
-  while (children.ok() && children->empty()) {
-    children = table.ChildrenOf(getpid());
-  }
-  gate.Open();
-  ASSERT_EQ(pthread_join(thread, nullptr), 0);
-  EXPECT_THAT(children, IsOkAndHolds(ElementsAre(work.pid)));
-  EXPECT_EQ(RetryOnEintr([&] { return waitpid(work.pid, nullptr, 0); }),
-            work.pid);
+    work.gate.Open();
+    if (pthread_join(thread, nullptr) != 0) return 2;
+    (void)RetryOnEintr([&] { return waitpid(work.pid, nullptr, 0); });
+    return children.ok() && *children == std::vector<pid_t>{work.pid} ? 0 : 3;
+  });
+  ASSERT_THAT(parent, IsOk());
+  EXPECT_THAT(parent->Wait(), IsOkAndHolds(ExitStatus::Exited(0)));
 }
 
 TEST(ProcessTableTest, SaysWhoseTheZombiesAreAndWhatTheParentDoesAboutThem) {

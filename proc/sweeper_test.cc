@@ -313,7 +313,7 @@ TEST(SweeperTest, DoesNothingInAForkedCopy) {
 }
 
 TEST(SweeperTest, YieldsEachEndOnceWhenHandlerAndProgramSweepAtOnce) {
-  constexpr uint64_t kChildren = 3000;
+  constexpr uint64_t kChildren = 1000;
   constexpr size_t kCapacity = 16;
   Sweeper sweeper = MustCreate(kCapacity);
   const SweepOnSigchld on_sigchld(sweeper);
@@ -342,7 +342,7 @@ TEST(SweeperTest, YieldsEachEndOnceWhenHandlerAndProgramSweepAtOnce) {
 }
 
 TEST(SweeperTest, YieldsEachEndOnceWhenAnotherThreadSweepsToo) {
-  constexpr uint64_t kChildren = 500;
+  constexpr uint64_t kChildren = 200;
   constexpr size_t kCapacity = 8;
   Sweeper sweeper = MustCreate(kCapacity);
   struct Work {
