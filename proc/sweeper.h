@@ -31,15 +31,16 @@
 // Readiness: fd() polls readable when Next() would yield something, and until
 // Next() has said that there is no more.
 //
-// Ownership: Add() takes the duty to wait, nobody else may do so. The Sweeper
-// must stay where it is while the handler may run; take the handler away before
+// Ownership: Add() takes the duty to wait; nobody else may. The Sweeper must
+// stay where it is while the handler may run; take the handler away before
 // destroying it. It kills nobody: children that live then are not waited for
 // any more.
 //
-// Errors: Create: InvalidArgument for no capacity at all. Add: ResourceExhausted
-// when there are `capacity` children whose ends Next() has not yielded;
-// InvalidArgument for what is no pid; FailedPrecondition (ECHILD) for what is no
-// child. A child that somebody else reaped is reported as ExitStatus::Lost().
+// Errors: Create: InvalidArgument for no capacity at all. Add:
+// ResourceExhausted when there are `capacity` children whose ends Next() has
+// not yielded; InvalidArgument for what is no pid; FailedPrecondition (ECHILD)
+// for what is no child. A child that somebody else reaped is reported as
+// ExitStatus::Lost().
 //
 // Threads: Sweep() in any, several at once; the others in one at a time.
 // Signals: Sweep() is async-signal-safe, the others are not. A child whose exit
