@@ -33,8 +33,16 @@ namespace {
 constexpr absl::Duration kAnnounced = absl::Seconds(1);
 constexpr absl::Duration kSilent = absl::Milliseconds(10);
 
-absl::Status WatchWith(const UniqueFd& epoll, int fd) {
-  epoll_event event = {.events = EPOLLIN, .data = {.fd = fd}};
+// What epoll says of a descriptor: whose it is, a child's or one of these.
+constexpr pid_t kQueue = 0;
+constexpr pid_t kTimer = -1;
+
+epoll_event EventFor(pid_t whose) {
+  return {.events = EPOLLIN, .data = {.u64 = static_cast<uint32_t>(whose)}};
+}
+
+absl::Status WatchWith(const UniqueFd& epoll, int fd, pid_t whose) {
+  epoll_event event = EventFor(whose);
   if (epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) == -1) {
     return ErrnoStatus(errno, absl::StrCat("watch descriptor ", fd));
   }
@@ -52,7 +60,7 @@ absl::StatusOr<Reaper> Reaper::Create() {
 absl::StatusOr<Reaper> Reaper::Create(ExitQueue queue) {
   UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
   if (!epoll.valid()) return ErrnoStatus(errno, "epoll_create1");
-  if (absl::Status s = WatchWith(epoll, queue.fd()); !s.ok()) return s;
+  if (absl::Status s = WatchWith(epoll, queue.fd(), kQueue); !s.ok()) return s;
   return Reaper(std::move(epoll),
                 std::make_unique<ExitQueue>(std::move(queue)));
 }
@@ -65,9 +73,9 @@ Reaper::Reaper(Reaper&& other) noexcept
       queue_(std::move(other.queue_)),
       timer_(std::move(other.timer_)),
       timer_armed_(std::exchange(other.timer_armed_, false)),
-      by_pidfd_(std::exchange(other.by_pidfd_, {})),
+      children_(std::exchange(other.children_, {})),
       ended_(std::exchange(other.ended_, {})),
-      by_pid_(std::exchange(other.by_pid_, {})),
+      without_pidfd_(std::exchange(other.without_pidfd_, 0)),
       silent_(std::exchange(other.silent_, 0)),
       found_(std::exchange(other.found_, {})) {}
 
@@ -78,9 +86,9 @@ Reaper& Reaper::operator=(Reaper&& other) noexcept {
   std::swap(queue_, former.queue_);
   std::swap(timer_, former.timer_);
   std::swap(timer_armed_, former.timer_armed_);
-  std::swap(by_pidfd_, former.by_pidfd_);
+  std::swap(children_, former.children_);
   std::swap(ended_, former.ended_);
-  std::swap(by_pid_, former.by_pid_);
+  std::swap(without_pidfd_, former.without_pidfd_);
   std::swap(silent_, former.silent_);
   std::swap(found_, former.found_);
   return *this;
@@ -100,9 +108,40 @@ std::optional<int> Reaper::exit_signal() const {
 absl::Status Reaper::Add(Child&& child, uint64_t tag) {
   const int pidfd = child.fd();
   if (pidfd == -1) return AddWithoutPidfd(std::move(child), tag);
-  if (absl::Status s = WatchWith(epoll_, pidfd); !s.ok()) return s;
-  by_pidfd_.emplace(pidfd, Entry{std::move(child), tag});
-  return absl::OkStatus();
+  const pid_t pid = child.pid();
+  if (absl::Status s = WatchWith(epoll_, pidfd, pid); !s.ok()) return s;
+  GiveWay(pid);
+  children_.emplace(pid, Entry{std::move(child), tag});
+  return found_.empty() ? absl::OkStatus() : WakeIn(absl::ZeroDuration());
+}
+
+// A new child has the pid of one that is still here: somebody else has reaped
+// that one, and the kernel has handed out its number again.
+void Reaper::GiveWay(pid_t pid) {
+  const auto it = children_.find(pid);
+  if (it == children_.end()) return;
+  Child& child = it->second.child;
+  ExitStatus status = ExitStatus::Lost();
+  if (child.fd() == -1) {
+    (void)std::move(child).Release();
+  } else if (absl::StatusOr<ExitStatus> told = child.Wait(); told.ok()) {
+    status = *told;
+  }
+  found_.push_back({pid, it->second.tag, status});
+  Forget(it);
+}
+
+void Reaper::Forget(Children::iterator it) {
+  const Child& child = it->second.child;
+  if (child.fd() == -1) {
+    --without_pidfd_;
+    silent_ -= Announces(child) ? 0 : 1;
+  } else {
+    // Closing alone would not do: a forked sibling may hold a copy of the
+    // pidfd, and epoll forgets a descriptor only when its last copy is closed.
+    (void)epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, child.fd(), nullptr);
+  }
+  children_.erase(it);
 }
 
 bool Reaper::Announces(const Child& child) const {
@@ -117,26 +156,16 @@ absl::Status Reaper::AddWithoutPidfd(Child&& child, uint64_t tag) {
     }
   }
   const pid_t pid = child.pid();
-  // Somebody has this pid already: a child that called execve(2), was taken by
-  // a foreign wait and has left its pid to this one.
-  if (const auto it = by_pid_.find(pid); it != by_pid_.end()) {
-    (void)std::move(it->second.child).Release();
-    found_.push_back({pid, it->second.tag, ExitStatus::Lost()});
-    Forget(it);
-  }
-  const auto it = by_pid_.emplace(pid, Entry{std::move(child), tag}).first;
+  GiveWay(pid);
+  const auto it = children_.emplace(pid, Entry{std::move(child), tag}).first;
+  ++without_pidfd_;
   silent_ += silent ? 1 : 0;
   // Its announcement may have come before its Add(), and gone.
   if (absl::Status s = LookAfter(it).status(); !s.ok()) return s;
   return found_.empty() ? absl::OkStatus() : WakeIn(absl::ZeroDuration());
 }
 
-void Reaper::Forget(ByPid::iterator it) {
-  silent_ -= Announces(it->second.child) ? 0 : 1;
-  by_pid_.erase(it);
-}
-
-absl::StatusOr<bool> Reaper::LookAfter(ByPid::iterator it) {
+absl::StatusOr<bool> Reaper::LookAfter(Children::iterator it) {
   Child& child = it->second.child;
   const absl::StatusOr<std::optional<ExitStatus>> status = child.TryWait();
   if (!status.ok()) return status.status();
@@ -147,9 +176,12 @@ absl::StatusOr<bool> Reaper::LookAfter(ByPid::iterator it) {
 }
 
 absl::Status Reaper::LookAfterAll() {
-  for (auto it = by_pid_.begin(); it != by_pid_.end();) {
+  if (without_pidfd_ == 0) return absl::OkStatus();
+  for (auto it = children_.begin(); it != children_.end();) {
     const auto next = std::next(it);
-    if (absl::Status s = LookAfter(it).status(); !s.ok()) return s;
+    if (it->second.child.fd() == -1) {
+      if (absl::Status s = LookAfter(it).status(); !s.ok()) return s;
+    }
     it = next;
   }
   return absl::OkStatus();
@@ -159,7 +191,8 @@ absl::Status Reaper::WakeIn(absl::Duration delay) {
   if (!timer_.valid()) {
     UniqueFd timer(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
     if (!timer.valid()) return ErrnoStatus(errno, "timerfd_create");
-    if (absl::Status s = WatchWith(epoll_, timer.get()); !s.ok()) return s;
+    if (absl::Status s = WatchWith(epoll_, timer.get(), kTimer); !s.ok())
+      return s;
     timer_ = std::move(timer);
   }
   // Zero would disarm it. To set it makes it unreadable until then.
@@ -198,8 +231,8 @@ absl::StatusOr<std::optional<Reaper::Exit>> Reaper::NextFound() {
 
 absl::StatusOr<std::optional<Reaper::Exit>> Reaper::NextQueued() {
   while (const std::optional<pid_t> pid = queue_->Next()) {
-    const auto it = by_pid_.find(*pid);
-    if (it == by_pid_.end()) continue;
+    const auto it = children_.find(*pid);
+    if (it == children_.end()) continue;
     const absl::StatusOr<bool> ended = LookAfter(it);
     if (!ended.ok()) return ended.status();
     if (!*ended) continue;
@@ -221,31 +254,26 @@ absl::StatusOr<std::optional<Reaper::Exit>> Reaper::NextByPidfd() {
         [&] { return epoll_wait(epoll_.get(), events.data(), kBatch, 0); });
     if (n == -1) return ErrnoStatus(errno, "epoll_wait for children");
     for (int i = 0; i < n; ++i) {
-      const int fd = events[i].data.fd;
-      if (fd == timer_.get()) {
+      const pid_t pid = static_cast<pid_t>(events[i].data.u64);
+      if (pid == kTimer) {
         if (absl::Status s = TimeToLook(); !s.ok()) return s;
-      } else if (queue_ == nullptr || fd != queue_->fd()) {
-        ended_.push_back(fd);
+      } else if (pid != kQueue) {
+        ended_.push_back(pid);
       }
     }
   }
   while (!ended_.empty()) {
-    const int pidfd = ended_.back();
+    const auto it = children_.find(ended_.back());
     ended_.pop_back();
-    const auto it = by_pidfd_.find(pidfd);
-    if (it == by_pidfd_.end()) continue;
-    Entry& entry = it->second;
-    absl::StatusOr<std::optional<ExitStatus>> status = entry.child.TryWait();
-    if (!status.ok()) return status.status();
-    if (!status->has_value()) {
-      Hold(entry);
+    if (it == children_.end()) continue;
+    const absl::StatusOr<bool> ended = LookAfter(it);
+    if (!ended.ok()) return ended.status();
+    if (!*ended) {
+      Hold(it->second);
       continue;
     }
-    const Exit exit = {entry.child.pid(), entry.tag, **status};
-    // Closing alone would not do: a forked sibling may hold a copy of the
-    // pidfd, and epoll forgets a descriptor only when its last copy is closed.
-    (void)epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, pidfd, nullptr);
-    by_pidfd_.erase(it);
+    const Exit exit = found_.back();
+    found_.pop_back();
     return exit;
   }
   return NextFound();
@@ -255,9 +283,10 @@ absl::StatusOr<std::optional<Reaper::Exit>> Reaper::NextByPidfd() {
 // would keep the caller's loop turning. When the tracer lets go, the kernel
 // wakes the pidfd once more, and from an edge on that is all we hear.
 void Reaper::Hold(Entry& entry) {
-  if (std::exchange(entry.held, true)) return;
   const int pidfd = entry.child.fd();
-  epoll_event event = {.events = EPOLLIN | EPOLLET, .data = {.fd = pidfd}};
+  if (pidfd == -1 || std::exchange(entry.held, true)) return;
+  epoll_event event = EventFor(entry.child.pid());
+  event.events |= EPOLLET;
   (void)epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, pidfd, &event);
 }
 
@@ -265,7 +294,7 @@ absl::Status Reaper::TimeToLook() {
   if (absl::Status s = LookAfterAll(); !s.ok()) return s;
   // Left as it is, expired, it keeps fd() readable for those who were found.
   if (!found_.empty()) return absl::OkStatus();
-  if (!by_pid_.empty()) return WakeIn(silent_ > 0 ? kSilent : kAnnounced);
+  if (without_pidfd_ > 0) return WakeIn(silent_ > 0 ? kSilent : kAnnounced);
   uint64_t expirations;
   (void)!read(timer_.get(), &expirations, sizeof(expirations));
   timer_armed_ = false;
@@ -278,8 +307,7 @@ absl::Status Reaper::SignalAll(int signo) {
     absl::Status status = child.Signal(signo);
     if (ErrnoOf(status) != ESRCH) first.Update(status);
   };
-  for (auto& [pidfd, entry] : by_pidfd_) signal(entry.child);
-  for (auto& [pid, entry] : by_pid_) signal(entry.child);
+  for (auto& [pid, entry] : children_) signal(entry.child);
   return first;
 }
 

@@ -102,9 +102,10 @@ class Reaper {
   absl::StatusOr<std::optional<Exit>> Next();
 
   // How many children there are whose end has not been reported.
-  size_t size() const {
-    return by_pidfd_.size() + by_pid_.size() + found_.size();
-  }
+  size_t size() const { return children_.size() + found_.size(); }
+  // Whether `pid` is a child that was added and has not been reaped: for
+  // whoever waits for others, such as Orphans.
+  bool Contains(pid_t pid) const { return children_.contains(pid); }
 
   // Sends `signo` to every child that has not ended. The first error, if any,
   // is returned after all have been tried; to have ended meanwhile is none.
@@ -117,10 +118,11 @@ class Reaper {
     bool held = false;  // Dead, and a tracer will not let go.
   };
 
-  using ByPid = absl::flat_hash_map<pid_t, Entry>;
+  using Children = absl::flat_hash_map<pid_t, Entry>;
 
   Reaper(UniqueFd epoll, std::unique_ptr<ExitQueue> queue);
 
+  void GiveWay(pid_t pid);
   absl::StatusOr<std::optional<Exit>> NextByPidfd();
   void Hold(Entry& entry);
 
@@ -129,9 +131,9 @@ class Reaper {
   absl::StatusOr<std::optional<Exit>> NextQueued();
   absl::StatusOr<std::optional<Exit>> NextFound();
   // True if it had ended, and is in found_ now.
-  absl::StatusOr<bool> LookAfter(ByPid::iterator it);
+  absl::StatusOr<bool> LookAfter(Children::iterator it);
   absl::Status LookAfterAll();
-  void Forget(ByPid::iterator it);
+  void Forget(Children::iterator it);
   absl::Status TimeToLook();
   absl::Status WakeIn(absl::Duration delay);
 
@@ -140,14 +142,10 @@ class Reaper {
   UniqueFd timer_;                    // When there is somebody to look after.
   bool timer_armed_ = false;
 
-  // By pidfd, which is ours for as long as the entry is; a pid is not, once
-  // somebody else has reaped it.
-  absl::flat_hash_map<int, Entry> by_pidfd_;
-  std::vector<int> ended_;  // Pidfds that epoll reported and Next() has not.
-
-  // Those that have none.
-  ByPid by_pid_;
-  size_t silent_ = 0;        // How many of them will not announce their end.
+  Children children_;
+  std::vector<pid_t> ended_;  // Whose pidfd epoll has found readable.
+  size_t without_pidfd_ = 0;
+  size_t silent_ = 0;        // How many of those will not announce their end.
   std::vector<Exit> found_;  // Whom looking after them has found; last first.
   int turn_ = 0;
 };

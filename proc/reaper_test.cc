@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/proc/reaper.h"
 
+#include <linux/sched.h>
 #include <poll.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -147,7 +149,9 @@ TEST_P(ReaperTest, SaysWhoseChildEndedAndHow) {
   Child child = MustFork(reaper, [] { return 7; });
   const pid_t pid = child.pid();
   ASSERT_THAT(reaper.Add(std::move(child), 1234), IsOk());
+  EXPECT_EQ(reaper.size(), 1);
   const Reaper::Exit exit = NextExit(reaper);
+  EXPECT_FALSE(reaper.Contains(pid));
   EXPECT_EQ(exit.pid, pid);
   EXPECT_EQ(exit.tag, 1234);
   EXPECT_EQ(exit.status, ExitStatus::Exited(7));
@@ -246,6 +250,54 @@ TEST_P(ReaperTest, ReportsAStolenChildByItsTrueStatusOrAsLost) {
   EXPECT_EQ(exit.tag, 5);
   EXPECT_THAT(exit.status, AnyOf(ExitStatus::Exited(7), ExitStatus::Lost()));
   EXPECT_EQ(reaper.size(), 0);
+}
+
+// A child with this pid, which nobody has; -1 where that is not permitted.
+pid_t ForkAs(pid_t pid, absl::FunctionRef<int()> body) {
+  clone_args args = {};
+  args.exit_signal = SIGCHLD;
+  args.set_tid = reinterpret_cast<uintptr_t>(&pid);
+  args.set_tid_size = 1;
+  const long child = syscall(SYS_clone3, &args, sizeof(args));
+  if (child == 0) _exit(body());
+  return static_cast<pid_t>(child);
+}
+
+TEST_P(ReaperTest, TellsAStolenChildFromTheNextOneWithItsPid) {
+  Reaper reaper = MakeReaper();
+  const bool has_pidfd = GetParam() == Way::kPidfd;
+  const auto child_of = [&](pid_t pid) {
+    return has_pidfd ? *Child::Adopt(pid) : Child(pid, SIGCHLD);
+  };
+  Gate gate;
+  const pid_t pid = fork();
+  ASSERT_NE(pid, -1);
+  if (pid == 0) {
+    gate.Wait();
+    _exit(7);
+  }
+  ASSERT_THAT(reaper.Add(child_of(pid), 1), IsOk());
+  gate.Open();
+  ASSERT_EQ(RetryOnEintr([&] { return waitpid(pid, nullptr, 0); }), pid);
+  Gate second_gate;
+  const pid_t second = ForkAs(pid, [&] {
+    second_gate.Wait();
+    return 8;
+  });
+  if (second == -1) {
+    EXPECT_EQ(NextExit(reaper).tag, 1);
+    GTEST_SKIP() << "to choose a pid is not permitted";
+  }
+  ASSERT_EQ(second, pid);
+  ASSERT_THAT(reaper.Add(child_of(second), 2), IsOk());
+  const Reaper::Exit first_exit = NextExit(reaper);
+  EXPECT_EQ(first_exit.tag, 1);
+  EXPECT_THAT(first_exit.status,
+              AnyOf(ExitStatus::Exited(7), ExitStatus::Lost()));
+  second_gate.Open();
+  const Reaper::Exit second_exit = NextExit(reaper);
+  EXPECT_EQ(second_exit.tag, 2);
+  EXPECT_EQ(second_exit.status, ExitStatus::Exited(8));
 }
 
 TEST_P(ReaperTest, NeitherHangsNorSpinsOverADeadChildThatATracerHolds) {
