@@ -20,6 +20,7 @@
 #include "brood/proc/posix.h"
 #include "brood/signal/mask.h"
 #include "brood/signal/signal_set.h"
+#include "brood/tests/in_child.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -340,16 +341,12 @@ TEST(SignalActionTest, IsPutBackByAForkedChildForItselfOnly) {
   absl::StatusOr<SignalAction> made = SignalAction::Handle(SIGUSR1, Ours);
   ASSERT_THAT(made, IsOk());
   std::optional<SignalAction> action(*std::move(made));
-  const pid_t child = fork();
-  ASSERT_NE(child, -1);
-  if (child == 0) {
-    if (Standing(SIGUSR1).sa_handler != &Ours) _exit(1);
-    action.reset();
-    _exit(Standing(SIGUSR1).sa_handler == SIG_IGN ? 0 : 2);
-  }
-  int status = -1;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  EXPECT_EQ(status, 0);
+  EXPECT_EQ(InChild([&] {
+              if (Standing(SIGUSR1).sa_handler != &Ours) return 1;
+              action.reset();
+              return Standing(SIGUSR1).sa_handler == SIG_IGN ? 0 : 2;
+            }),
+            0);
   EXPECT_EQ(Standing(SIGUSR1).sa_handler, &Ours);
 }
 
@@ -357,9 +354,7 @@ TEST(SignalActionTest, LeavesNoZombieAndNoStatusWithNoChildWait) {
   const absl::StatusOr<SignalAction> action = SignalAction::Default(
       SIGCHLD, {.no_child_wait = true, .if_handled = IfHandled::kReplace});
   ASSERT_THAT(action, IsOk());
-  const pid_t child = fork();
-  ASSERT_NE(child, -1);
-  if (child == 0) _exit(7);
+  const pid_t child = StartInChild([] { return 7; });
   int status = -1;
   EXPECT_EQ(waitpid(child, &status, 0), -1);
   EXPECT_EQ(errno, ECHILD);
@@ -398,10 +393,7 @@ TEST(SignalActionTest, ReapsEveryChildWithTheClassicHandlerIfItLoops) {
   removed_count = 0;
   std::map<pid_t, int> expected;
   for (int code = 0; code < kChildren; ++code) {
-    const pid_t child = fork();
-    ASSERT_NE(child, -1);
-    if (child == 0) _exit(code);
-    expected[child] = code;
+    expected[StartInChild([code] { return code; })] = code;
   }
   while (removed_count < kChildren) {
     ASSERT_NO_FATAL_FAILURE(AwaitHandler(SIGCHLD, *mask));

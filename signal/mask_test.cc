@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/signal/mask.h"
 
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -21,6 +20,7 @@
 #include "brood/proc/unique_fd.h"
 #include "brood/signal/action.h"
 #include "brood/signal/signal_set.h"
+#include "brood/tests/in_child.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -168,16 +168,12 @@ TEST(SignalMaskTest, IsInheritedByAForkedChildWhichMayPutItsOwnBack) {
   absl::StatusOr<SignalMask> made = SignalMask::Block({SIGUSR1});
   ASSERT_THAT(made, IsOk());
   std::optional<SignalMask> mask(*std::move(made));
-  const pid_t child = fork();
-  ASSERT_NE(child, -1);
-  if (child == 0) {
-    if (!Blocked().Contains(SIGUSR1)) _exit(1);
-    mask.reset();
-    _exit(Blocked() == before ? 0 : 2);
-  }
-  int status = -1;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  EXPECT_EQ(status, 0);
+  EXPECT_EQ(InChild([&] {
+              if (!Blocked().Contains(SIGUSR1)) return 1;
+              mask.reset();
+              return Blocked() == before ? 0 : 2;
+            }),
+            0);
   EXPECT_TRUE(Blocked().Contains(SIGUSR1));
 }
 
@@ -187,13 +183,11 @@ absl::StatusOr<std::string> BlockedAfterExec() {
   if (pipe(ends.data()) == -1) return ErrnoStatus(errno, "pipe");
   const UniqueFd reader(ends[0]);
   UniqueFd writer(ends[1]);
-  const pid_t child = fork();
-  if (child == -1) return ErrnoStatus(errno, "fork");
-  if (child == 0) {
+  const pid_t child = StartInChild([&] {
     dup2(writer.get(), STDOUT_FILENO);
     execl("/bin/cat", "cat", "/proc/self/status", nullptr);
-    _exit(127);
-  }
+    return 127;
+  });
   writer = UniqueFd();
   std::string output;
   std::array<char, 4096> buffer;
@@ -203,7 +197,7 @@ absl::StatusOr<std::string> BlockedAfterExec() {
           })) > 0) {
     output.append(buffer.data(), static_cast<size_t>(n));
   }
-  EXPECT_EQ(waitpid(child, nullptr, 0), child);
+  EXPECT_EQ(WaitForChild(child), 0);
   for (const absl::string_view line : absl::StrSplit(output, '\n')) {
     const std::pair<std::string, std::string> field =
         absl::StrSplit(line, absl::MaxSplits(":\t", 1));

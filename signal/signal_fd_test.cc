@@ -21,6 +21,7 @@
 #include "brood/signal/action.h"
 #include "brood/signal/mask.h"
 #include "brood/signal/signal_set.h"
+#include "brood/tests/in_child.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -57,11 +58,9 @@ absl::StatusOr<pid_t> WaitForStop() {
 TEST(SignalFdTest, HeaderExample) {
   const absl::StatusOr<SignalMask> mask = SignalMask::Block({SIGTERM});
   ASSERT_THAT(mask, IsOk());
-  const pid_t child = fork();
-  ASSERT_NE(child, -1);
-  if (child == 0) _exit(kill(getppid(), SIGTERM));
+  const pid_t child = StartInChild([] { return kill(getppid(), SIGTERM); });
   EXPECT_THAT(WaitForStop(), IsOkAndHolds(child));
-  EXPECT_EQ(waitpid(child, nullptr, 0), child);
+  EXPECT_EQ(WaitForChild(child), 0);
 }
 
 bool Readable(const SignalFd& signals) {
@@ -74,13 +73,6 @@ absl::StatusOr<std::optional<SignalEvent>> Await(SignalFd& signals) {
       PollUntil(signals.fd(), POLLIN, absl::Now() + absl::Minutes(1));
   if (!ready.ok()) return ready.status();
   return signals.Next();
-}
-
-// A child that does nothing but exit with `code`.
-pid_t ExitingChild(int code) {
-  const pid_t child = fork();
-  if (child == 0) _exit(code);
-  return child;
 }
 
 TEST(SignalFdTest, YieldsNothingWhileNothingIsPending) {
@@ -164,14 +156,13 @@ TEST(SignalFdTest, TellsWhichChildSentSigchldAndWhy) {
   ASSERT_THAT(action, IsOk());
   absl::StatusOr<SignalFd> signals = SignalFd::Create({SIGCHLD});
   ASSERT_THAT(signals, IsOk());
-  const pid_t child = ExitingChild(7);
-  ASSERT_NE(child, -1);
+  const pid_t child = StartInChild([] { return 7; });
   EXPECT_THAT(
       Await(*signals),
       IsOkAndHolds(Optional(AllOf(Field(&SignalEvent::signo, SIGCHLD),
                                   Field(&SignalEvent::code, CLD_EXITED),
                                   Field(&SignalEvent::sender_pid, child)))));
-  EXPECT_EQ(waitpid(child, nullptr, 0), child);
+  EXPECT_EQ(WaitForChild(child), 7);
 }
 
 TEST(SignalFdTest, CoalescesStandardSignalsAndQueuesRealtimeOnes) {
@@ -204,8 +195,7 @@ TEST(SignalFdTest, HearsNoExitWhileSigchldIsIgnored) {
   ASSERT_THAT(action, IsOk());
   absl::StatusOr<SignalFd> signals = SignalFd::Create({SIGCHLD});
   ASSERT_THAT(signals, IsOk());
-  const pid_t child = ExitingChild(0);
-  ASSERT_NE(child, -1);
+  const pid_t child = StartInChild([] { return 0; });
   EXPECT_EQ(waitpid(child, nullptr, 0), -1);  // Returns when it is gone.
   EXPECT_THAT(signals->Next(), IsOkAndHolds(Eq(kNothing)));
 }
@@ -231,19 +221,17 @@ TEST(SignalFdTest, ReadsTheSignalsOfTheProcessThatReads) {
   absl::StatusOr<SignalFd> signals = SignalFd::Create({SIGUSR1});
   ASSERT_THAT(signals, IsOk());
   ASSERT_EQ(kill(getpid(), SIGUSR1), 0);
-  const pid_t child = fork();
-  ASSERT_NE(child, -1);
-  if (child == 0) {
-    if (Readable(*signals)) _exit(1);
-    if (kill(getpid(), SIGUSR1) == -1 || !Readable(*signals)) _exit(2);
-    const absl::StatusOr<std::optional<SignalEvent>> event = signals->Next();
-    const bool own =
-        event.ok() && event->has_value() && (*event)->sender_pid == getpid();
-    _exit(own ? 0 : 3);
-  }
-  int status = -1;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  EXPECT_EQ(status, 0);
+  EXPECT_EQ(InChild([&] {
+              if (Readable(*signals)) return 1;
+              if (kill(getpid(), SIGUSR1) == -1 || !Readable(*signals))
+                return 2;
+              const absl::StatusOr<std::optional<SignalEvent>> event =
+                  signals->Next();
+              const bool own = event.ok() && event->has_value() &&
+                               (*event)->sender_pid == getpid();
+              return own ? 0 : 3;
+            }),
+            0);
   EXPECT_THAT(
       signals->Next(),
       IsOkAndHolds(Optional(Field(&SignalEvent::sender_pid, getpid()))));
