@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/signal/action.h"
 
+#include <pthread.h>
+
 #include <cerrno>
 #include <csignal>
 
@@ -8,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "brood/proc/posix.h"
+#include "brood/signal/chain_link.h"
 #include "brood/signal/names.h"
 #include "brood/signal/signal_set.h"
 
@@ -17,7 +20,6 @@ namespace {
 // The macro is unsigned, sa_flags is not.
 constexpr int kResetHand = static_cast<int>(SA_RESETHAND);
 
-constexpr SignalSet kUnchangeable = {SIGKILL, SIGSTOP};
 constexpr SignalSet kFaults = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
 
 int FlagsOf(const SignalActionOptions& options) {
@@ -37,9 +39,8 @@ Disposition DispositionIn(const struct sigaction& action) {
 }
 
 absl::StatusOr<struct sigaction> StandingAction(int signo) {
-  if (!IsSignal(signo)) {
-    return absl::InvalidArgumentError(absl::StrCat("no such signal: ", signo));
-  }
+  const absl::StatusOr<SignalSet> signal = SignalSet::Of({signo});
+  if (!signal.ok()) return signal.status();
   struct sigaction standing = {};
   if (sigaction(signo, nullptr, &standing) == -1) {
     return ErrnoStatus(errno, absl::StrCat("sigaction ", NameOfSignal(signo)));
@@ -50,7 +51,7 @@ absl::StatusOr<struct sigaction> StandingAction(int signo) {
 // Whether `standing` is `ours`, perhaps after SA_RESETHAND, upon which the
 // kernel puts in the default handler and leaves the flags alone. They tell it
 // from a default that somebody set.
-bool Stands(const struct sigaction& ours, const struct sigaction& standing) {
+bool IsStill(const struct sigaction& ours, const struct sigaction& standing) {
   // Only flags that we gave: the C library and ThreadSanitizer add their own.
   constexpr int kFlags = SA_RESTART | kResetHand | SA_NODEFER | SA_ONSTACK |
                          SA_NOCLDSTOP | SA_NOCLDWAIT;
@@ -63,6 +64,39 @@ bool Stands(const struct sigaction& ours, const struct sigaction& standing) {
   }
   return (ours.sa_flags & kResetHand) != 0 &&
          DispositionIn(standing) == Disposition::kDefault;
+}
+
+// What `action` may change without taking from the handler that stands.
+struct sigaction Chained(struct sigaction action,
+                         const struct sigaction& standing,
+                         ChainLink::Entry entry) {
+  if ((standing.sa_flags & SA_RESTART) == 0) action.sa_flags &= ~SA_RESTART;
+  if ((standing.sa_flags & SA_NOCLDSTOP) == 0) action.sa_flags &= ~SA_NOCLDSTOP;
+  action.sa_flags |= standing.sa_flags & (SA_ONSTACK | SA_NOCLDWAIT);
+  action.sa_flags |= SA_SIGINFO;
+  action.sa_sigaction = entry;
+  return action;
+}
+
+absl::Status CheckChainable(int signo, const struct sigaction& action,
+                            const SignalActionOptions& options) {
+  if (DispositionIn(action) != Disposition::kHandled) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "only a handler can be chained, for ", NameOfSignal(signo),
+        "; with Ignore() or Default() if_handled must be kRefuse or kReplace"));
+  }
+  if (options.reset_hand || options.no_child_wait) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a chained handler, for ", NameOfSignal(signo),
+                     ", must have neither reset_hand nor no_child_wait"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TooManyLinks(int signo) {
+  return absl::ResourceExhaustedError(
+      absl::StrCat(NameOfSignal(signo), " cannot be chained: the process has ",
+                   ChainLink::kLinks, " different pairs of handlers already"));
 }
 
 absl::Status NotAFunction(int signo) {
@@ -114,39 +148,94 @@ absl::StatusOr<SignalAction> SignalAction::Default(
 
 absl::StatusOr<SignalAction> SignalAction::Register(
     int signo, struct sigaction action, const SignalActionOptions& options) {
-  const absl::StatusOr<struct sigaction> standing = StandingAction(signo);
+  absl::StatusOr<struct sigaction> standing = StandingAction(signo);
   if (!standing.ok()) return standing.status();
-  if (kUnchangeable.Contains(signo)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        NameOfSignal(signo), " cannot be handled, ignored or reset"));
-  }
+  const absl::Status receivable = CheckReceivable(*SignalSet::Of({signo}));
+  if (!receivable.ok()) return receivable;
   if (kFaults.Contains(signo) &&
       DispositionIn(action) != Disposition::kDefault) {
     return absl::InvalidArgumentError(absl::StrCat(
         NameOfSignal(signo), " is a fault; only Default() is allowed for it"));
   }
-  if (options.if_handled == IfHandled::kRefuse &&
-      DispositionIn(*standing) == Disposition::kHandled) {
-    return absl::AlreadyExistsError(
-        absl::StrCat(NameOfSignal(signo), " has a handler already"));
+  if (options.if_handled == IfHandled::kChain) {
+    const absl::Status chainable = CheckChainable(signo, action, options);
+    if (!chainable.ok()) return chainable;
   }
-  // The kernel would drop the unchangeable ones itself, and the mask that we
-  // read back would not be ours.
-  action.sa_mask = (options.mask - kUnchangeable).native();
+  // The kernel would drop these two itself, and the mask that we read back
+  // would not be ours.
+  action.sa_mask = (options.mask - kKillAndStop).native();
   action.sa_flags |= FlagsOf(options);
-  struct sigaction previous = {};
-  if (sigaction(signo, &action, &previous) == -1) {
-    return ErrnoStatus(errno, absl::StrCat("sigaction ", NameOfSignal(signo)));
+
+  while (true) {
+    const Disposition found = DispositionIn(*standing);
+    if (found == Disposition::kHandled &&
+        options.if_handled == IfHandled::kRefuse) {
+      return absl::AlreadyExistsError(
+          absl::StrCat(NameOfSignal(signo), " has a handler already"));
+    }
+    if (found == Disposition::kIgnored &&
+        options.if_ignored == IfIgnored::kKeep) {
+      return SignalAction();
+    }
+    struct sigaction ours = action;
+    ChainLink* link = nullptr;
+    if (found == Disposition::kHandled &&
+        options.if_handled == IfHandled::kChain) {
+      link = ChainLink::Take(signo, action, *standing);
+      if (link == nullptr) return TooManyLinks(signo);
+      ours = Chained(action, *standing, link->entry());
+    }
+    struct sigaction previous = {};
+    if (sigaction(signo, &ours, &previous) == -1) {
+      const int error = errno;
+      if (link != nullptr) link->Release();
+      return ErrnoStatus(error,
+                         absl::StrCat("sigaction ", NameOfSignal(signo)));
+    }
+    if (previous.sa_handler == standing->sa_handler &&
+        IsStill(*standing, previous)) {
+      return SignalAction(signo, ours, previous, link);
+    }
+    // Another thread registered between the look and the swap. Put theirs back
+    // and look again, as if they had come first.
+    sigaction(signo, &previous, nullptr);
+    if (link != nullptr) link->Release();
+    *standing = previous;
   }
-  return SignalAction(signo, action, previous);
+}
+
+bool SignalAction::stands() const {
+  struct sigaction standing = {};
+  return signo_ != 0 && sigaction(signo_, nullptr, &standing) == 0 &&
+         IsStill(ours_, standing);
 }
 
 SignalAction::~SignalAction() {
   if (signo_ == 0) return;
-  struct sigaction standing = {};
-  if (sigaction(signo_, nullptr, &standing) == 0 && Stands(ours_, standing)) {
-    sigaction(signo_, &previous_, nullptr);
+  if (stands()) {
+    const struct sigaction previous =
+        link_ == nullptr ? previous_ : link_->previous();
+    sigaction(signo_, &previous, nullptr);
   }
+  if (link_ != nullptr) link_->Release();
+}
+
+void ReRaiseDefault(int signo) {
+  if (!IsSignal(signo)) return;
+  const int saved_errno = errno;
+  struct sigaction by_default = {};
+  by_default.sa_handler = SIG_DFL;
+  struct sigaction previous = {};
+  const bool reset = sigaction(signo, &by_default, &previous) == 0;
+  sigset_t unblocked;
+  sigemptyset(&unblocked);
+  sigaddset(&unblocked, signo);
+  sigset_t mask;
+  pthread_sigmask(SIG_UNBLOCK, &unblocked, &mask);
+  raise(signo);  // Strikes before it returns, being let in.
+  pthread_sigmask(SIG_SETMASK, &mask, nullptr);
+  if (reset) sigaction(signo, &previous, nullptr);
+  errno = saved_errno;
 }
 
 }  // namespace brood

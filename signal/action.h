@@ -27,23 +27,38 @@
 // {.restart = false, .reset_hand = true, .no_defer = true}. BSD and glibc do
 // neither and restart system calls, which are the defaults here.
 //
+// A handler that stands already is somebody's: refused, replaced or chained, as
+// if_handled says. Chained, ours runs first, since theirs need not return, and
+// then theirs with the same siginfo, once only if it was SA_RESETHAND. Each
+// runs under the mask and SA_NODEFER that it asked for. Of the other flags,
+// which belong to the signal and not to a handler, both get what either needs:
+// system calls restart only if both allow it, SA_ONSTACK if either has it,
+// SA_NOCLDSTOP if both do, SA_NOCLDWAIT as it was. A signal that is ignored or
+// default has no handler to chain: ours is then alone.
+//
 // Ownership: the destructor puts the old action back only if ours still stands;
 // if somebody registered another since, theirs stays. The kernel keeps no
 // owner: an action equal to ours in handler, flags and mask is ours. So is the
-// default that reset_hand left behind.
+// default that reset_hand left behind. If somebody who registered over us calls
+// us in turn, they go on calling a function that by then does nothing but pass
+// the signal on, if we were chained; without a chain they call our handler.
 //
 // Errors: InvalidArgument for what is no signal, for SIGKILL and SIGSTOP, for a
 // null handler, and for handling or ignoring SIGSEGV, SIGBUS, SIGILL or SIGFPE:
 // who returns from a fault runs into it again, and a fault that is ignored
-// kills all the same. AlreadyExists if a handler stands and if_handled is
-// kRefuse. Ignored is not handled: it is replaced, which undoes nohup(1); where
-// that matters ask DispositionOf() first.
+// kills all the same. InvalidArgument too for chaining what is no handler, and
+// for a chain with reset_hand or no_child_wait, which would take away what the
+// other counts on. AlreadyExists if a handler stands and if_handled is kRefuse.
+// ResourceExhausted if the process has chained 64 different pairs of handlers.
 //
 // Threads: the action is the process's, and the handler runs in any thread that
-// does not block the signal. Two threads that register for one signal at once
-// race, as in sigaction(2).
+// does not block the signal. Who registers meanwhile in another thread is
+// noticed and treated as if they had come first, but for the moment between
+// sigaction(2) and sigaction(2).
 //
-// Signals: no call here is async-signal-safe.
+// Signals: of the calls here only ReRaiseDefault() is async-signal-safe. A
+// signal that arrives during registration meets the old action or ours, never
+// neither, so there is no need to block it.
 //
 // Fork: the child has the same actions, and a copy of this object that puts
 // back its own. Exec makes handled signals default and leaves ignored ones
@@ -61,12 +76,19 @@
 
 namespace brood {
 
+class ChainLink;
+
 // What a signal does in this process.
 enum class Disposition { kDefault, kIgnored, kHandled };
 absl::StatusOr<Disposition> DispositionOf(int signo);
 
 // What to do if the signal has a handler already, whoever's it is.
-enum class IfHandled { kRefuse, kReplace };
+enum class IfHandled { kRefuse, kReplace, kChain };
+
+// What to do if the signal is ignored. Whoever starts a program under nohup(1),
+// or in the background of a shell without job control, ignores SIGHUP, or
+// SIGINT and SIGQUIT, for it: kKeep respects that.
+enum class IfIgnored { kReplace, kKeep };
 
 struct SignalActionOptions {
   // Blocked while the handler runs, besides the signal itself.
@@ -86,6 +108,7 @@ struct SignalActionOptions {
   // wait blocks until the last is gone and then says ECHILD.
   bool no_child_wait = false;
   IfHandled if_handled = IfHandled::kRefuse;
+  IfIgnored if_ignored = IfIgnored::kReplace;
 };
 
 class SignalAction {
@@ -108,22 +131,40 @@ class SignalAction {
   SignalAction(SignalAction&& other) noexcept
       : signo_(std::exchange(other.signo_, 0)),
         ours_(other.ours_),
-        previous_(other.previous_) {}
+        previous_(other.previous_),
+        link_(other.link_) {}
   // Assigning would put the old action back after the new one was registered.
   SignalAction& operator=(SignalAction&&) = delete;
   ~SignalAction();
 
+  // False if the signal is ignored and if_ignored left it so: this object then
+  // changed nothing.
+  bool installed() const { return signo_ != 0; }
+  // Whether the action is still ours. Somebody may have registered over it, who
+  // may or may not call it in turn: nobody but they can tell.
+  bool stands() const;
+
  private:
   static absl::StatusOr<SignalAction> Register(
       int signo, struct sigaction action, const SignalActionOptions& options);
+  SignalAction() = default;
   SignalAction(int signo, const struct sigaction& ours,
-               const struct sigaction& previous)
-      : signo_(signo), ours_(ours), previous_(previous) {}
+               const struct sigaction& previous, ChainLink* link)
+      : signo_(signo), ours_(ours), previous_(previous), link_(link) {}
 
-  int signo_;  // 0: moved from, puts nothing back.
-  struct sigaction ours_;
-  struct sigaction previous_;
+  int signo_ = 0;  // 0: moved from, or never installed; puts nothing back.
+  struct sigaction ours_ = {};
+  struct sigaction previous_ = {};
+  ChainLink* link_ = nullptr;  // If chained.
 };
+
+// Does to the calling process what `signo` does by default: for a handler that
+// has cleaned up and now lets the signal end the process, so that its parent
+// sees which one it was. Resets, unblocks and raises it; async-signal-safe.
+// Returns, with action and mask as they were, if that does not end the process:
+// the default is to ignore it, or to stop and somebody continued it, or this is
+// PID 1 of a namespace, which no default ends.
+void ReRaiseDefault(int signo);
 
 }  // namespace brood
 

@@ -2,15 +2,19 @@
 #include "brood/signal/action.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <ctime>
 #include <map>
 #include <optional>
+#include <string>
+#include <thread>
 #include <utility>
 
 #include "absl/functional/function_ref.h"
@@ -31,6 +35,7 @@ using ::absl_testing::IsOk;
 using ::absl_testing::IsOkAndHolds;
 using ::absl_testing::StatusIs;
 using ::testing::HasSubstr;
+using ::testing::Truly;
 
 volatile std::sig_atomic_t reload = 0;
 
@@ -406,6 +411,364 @@ TEST(SignalActionTest, ReapsEveryChildWithTheClassicHandlerIfItLoops) {
   EXPECT_EQ(got, expected);
   EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1);
   EXPECT_EQ(errno, ECHILD);
+}
+
+constexpr SignalActionOptions kChained = {.if_handled = IfHandled::kChain};
+
+// What the handlers of a chain saw, in the order in which they ran.
+struct Seen {
+  char who = ' ';
+  int value = 0;
+  pid_t sender = 0;
+  bool hangup_blocked = false;
+  bool usr2_blocked = false;
+};
+std::array<Seen, 16> seen;
+volatile std::sig_atomic_t seen_count = 0;
+
+void See(char who, const siginfo_t* info) {
+  sigset_t mask;
+  pthread_sigmask(SIG_BLOCK, nullptr, &mask);
+  seen[static_cast<size_t>(seen_count)] = {
+      .who = who,
+      .value = info->si_value.sival_int,
+      .sender = info->si_pid,
+      .hangup_blocked = sigismember(&mask, SIGHUP) == 1,
+      .usr2_blocked = sigismember(&mask, SIGUSR2) == 1};
+  seen_count = seen_count + 1;
+}
+void SeeOurs(int, siginfo_t* info, void*) { See('o', info); }
+void SeeTheirs(int, siginfo_t* info, void*) { See('t', info); }
+
+std::string WhoRan() {
+  std::string who;
+  for (int i = 0; i < seen_count; ++i) who += seen[static_cast<size_t>(i)].who;
+  return who;
+}
+
+// A host's registration in all its detail, and SIGUSR1 let in.
+class ChainTest : public testing::Test {
+ protected:
+  ChainTest()
+      : open_(*SignalMask::Unblock({SIGUSR1, SIGUSR2, SIGHUP})),
+        host_(SIGUSR1, SIG_DFL) {
+    seen_count = 0;
+    ours = 0;
+    theirs = 0;
+  }
+
+  void HostRegisters(void (*handler)(int, siginfo_t*, void*), int flags,
+                     const SignalSet& mask = {}) {
+    struct sigaction action = {};
+    action.sa_sigaction = handler;
+    action.sa_flags = SA_SIGINFO | flags;
+    action.sa_mask = mask.native();
+    EXPECT_EQ(sigaction(SIGUSR1, &action, nullptr), 0);
+  }
+
+  SignalMask open_;
+  ForeignAction host_;
+};
+
+TEST_F(ChainTest, RunsOursAndThenTheirsWithTheSameSiginfo) {
+  HostRegisters(SeeTheirs, 0);
+  {
+    const absl::StatusOr<SignalAction> action =
+        SignalAction::Handle(SIGUSR1, SeeOurs, kChained);
+    ASSERT_THAT(action, IsOk());
+    ASSERT_EQ(sigqueue(getpid(), SIGUSR1, {.sival_int = 42}), 0);
+    EXPECT_EQ(WhoRan(), "ot");
+    for (const size_t i : {0, 1}) {
+      EXPECT_EQ(seen[i].value, 42);
+      EXPECT_EQ(seen[i].sender, getpid());
+    }
+    EXPECT_TRUE(action->stands());
+  }
+  EXPECT_EQ(Standing(SIGUSR1).sa_sigaction, &SeeTheirs);
+}
+
+TEST_F(ChainTest, RunsEachUnderTheMaskThatItAskedFor) {
+  HostRegisters(SeeTheirs, 0, {SIGUSR2});
+  const absl::StatusOr<SignalAction> action = SignalAction::Handle(
+      SIGUSR1, SeeOurs, {.mask = {SIGHUP}, .if_handled = IfHandled::kChain});
+  ASSERT_THAT(action, IsOk());
+  ASSERT_EQ(raise(SIGUSR1), 0);
+  ASSERT_EQ(WhoRan(), "ot");
+  EXPECT_TRUE(seen[0].hangup_blocked);
+  EXPECT_FALSE(seen[0].usr2_blocked);
+  EXPECT_FALSE(seen[1].hangup_blocked);
+  EXPECT_TRUE(seen[1].usr2_blocked);
+  const absl::StatusOr<SignalSet> after = SignalMask::Current();
+  ASSERT_THAT(after, IsOk());
+  EXPECT_EQ(*after, (*after - SignalSet{SIGUSR1, SIGUSR2, SIGHUP}));
+}
+
+TEST_F(ChainTest, RunsAHandlerOfTheOldKindToo) {
+  const ForeignAction host(SIGUSR1, Theirs);
+  const absl::StatusOr<SignalAction> action =
+      SignalAction::Handle(SIGUSR1, Ours, kChained);
+  ASSERT_THAT(action, IsOk());
+  ASSERT_EQ(raise(SIGUSR1), 0);
+  EXPECT_EQ(ours, 1);
+  EXPECT_EQ(theirs, 1);
+}
+
+TEST_F(ChainTest, RunsAOneShotHandlerOnceAndLeavesItSpent) {
+  HostRegisters(SeeTheirs, static_cast<int>(SA_RESETHAND));
+  {
+    const absl::StatusOr<SignalAction> action =
+        SignalAction::Handle(SIGUSR1, SeeOurs, kChained);
+    ASSERT_THAT(action, IsOk());
+    ASSERT_EQ(raise(SIGUSR1), 0);
+    ASSERT_EQ(raise(SIGUSR1), 0);
+    EXPECT_EQ(WhoRan(), "oto");
+  }
+  EXPECT_EQ(Standing(SIGUSR1).sa_handler, SIG_DFL);
+}
+
+TEST_F(ChainTest, GivesBothWhatEitherNeeds) {
+  const int all = SA_RESTART | SA_ONSTACK | SA_NOCLDSTOP;
+  const struct {
+    int theirs;
+    SignalActionOptions ours;
+    int both;
+  } kCases[] = {
+      {SA_RESTART, {}, SA_RESTART},
+      {0, {}, 0},
+      {SA_RESTART, {.restart = false}, 0},
+      {SA_ONSTACK, {}, SA_ONSTACK},
+      {0, {.on_stack = true}, SA_ONSTACK},
+      {SA_NOCLDSTOP, {.no_child_stop = true}, SA_NOCLDSTOP},
+      {0, {.no_child_stop = true}, 0},
+      {SA_NOCLDSTOP, {}, 0},
+  };
+  for (const auto& [theirs_flags, options, both] : kCases) {
+    HostRegisters(SeeTheirs, theirs_flags);
+    SignalActionOptions chained = options;
+    chained.if_handled = IfHandled::kChain;
+    const absl::StatusOr<SignalAction> action =
+        SignalAction::Handle(SIGUSR1, SeeOurs, chained);
+    ASSERT_THAT(action, IsOk());
+    EXPECT_EQ(Standing(SIGUSR1).sa_flags & all, both);
+  }
+}
+
+TEST_F(ChainTest, IsAloneWhereThereIsNoHandlerToChain) {
+  for (const auto none : {SIG_IGN, SIG_DFL}) {
+    const ForeignAction host(SIGUSR1, none);
+    ours = 0;
+    const absl::StatusOr<SignalAction> action =
+        SignalAction::Handle(SIGUSR1, Ours, kChained);
+    ASSERT_THAT(action, IsOk());
+    ASSERT_EQ(raise(SIGUSR1), 0);
+    EXPECT_EQ(ours, 1);
+    EXPECT_EQ(Standing(SIGUSR1).sa_handler, &Ours);
+  }
+}
+
+TEST_F(ChainTest, MayBeTakenApartInAnyOrder) {
+  HostRegisters(SeeTheirs, 0);
+  absl::StatusOr<SignalAction> made =
+      SignalAction::Handle(SIGUSR1, SeeOurs, kChained);
+  ASSERT_THAT(made, IsOk());
+  std::optional<SignalAction> first(*std::move(made));
+  absl::StatusOr<SignalAction> on_top = SignalAction::Handle(
+      SIGUSR1, [](int, siginfo_t* info, void*) { See('2', info); }, kChained);
+  ASSERT_THAT(on_top, IsOk());
+  std::optional<SignalAction> second(*std::move(on_top));
+  ASSERT_EQ(raise(SIGUSR1), 0);
+  EXPECT_EQ(WhoRan(), "2ot");
+
+  first.reset();
+  ASSERT_EQ(raise(SIGUSR1), 0);
+  EXPECT_EQ(WhoRan(), "2ot2t");
+  second.reset();
+  ASSERT_EQ(raise(SIGUSR1), 0);
+  EXPECT_EQ(WhoRan(), "2ot2tt");
+}
+
+struct sigaction below = {};
+void CallBelow(int signo, siginfo_t* info, void* context) {
+  See('f', info);
+  below.sa_sigaction(signo, info, context);
+}
+
+TEST_F(ChainTest, PassesOnForSomebodyWhoStillCallsUsAfterWeHaveGone) {
+  HostRegisters(SeeTheirs, 0);
+  {
+    const absl::StatusOr<SignalAction> action =
+        SignalAction::Handle(SIGUSR1, SeeOurs, kChained);
+    ASSERT_THAT(action, IsOk());
+    below = Standing(SIGUSR1);
+    HostRegisters(CallBelow, 0);
+    ASSERT_EQ(raise(SIGUSR1), 0);
+    EXPECT_EQ(WhoRan(), "fot");
+    EXPECT_FALSE(action->stands());
+  }
+  ASSERT_EQ(raise(SIGUSR1), 0);
+  EXPECT_EQ(WhoRan(), "fotft");
+}
+
+TEST_F(ChainTest, GoesOnInAForkedChildWhichMayTakeItApart) {
+  HostRegisters(SeeTheirs, 0);
+  absl::StatusOr<SignalAction> made =
+      SignalAction::Handle(SIGUSR1, SeeOurs, kChained);
+  ASSERT_THAT(made, IsOk());
+  std::optional<SignalAction> action(*std::move(made));
+  EXPECT_EQ(InChild([&] {
+              raise(SIGUSR1);
+              action.reset();
+              raise(SIGUSR1);
+              return WhoRan() == "ott" ? 0 : 1;
+            }),
+            0);
+  ASSERT_EQ(raise(SIGUSR1), 0);
+  EXPECT_EQ(WhoRan(), "ot");
+}
+
+TEST_F(ChainTest, TakesNoMoreRoomForAPairThatComesAgain) {
+  HostRegisters(SeeTheirs, 0);
+  for (int i = 0; i < 1000; ++i) {
+    ASSERT_THAT(SignalAction::Handle(SIGUSR1, SeeOurs, kChained), IsOk());
+  }
+  EXPECT_EQ(Standing(SIGUSR1).sa_sigaction, &SeeTheirs);
+}
+
+TEST_F(ChainTest, SaysSoWhenThereAreTooManyPairs) {
+  HostRegisters(SeeTheirs, 0);
+  // In a child: pairs are remembered for as long as a process lives.
+  EXPECT_EQ(
+      InChild([&] {
+        for (int bits = 0; bits < 64; ++bits) {
+          SignalActionOptions options = kChained;
+          for (int i = 0; i < 6; ++i) {
+            if ((bits >> i & 1) != 0 && !options.mask.Add(SIGRTMIN + i).ok()) {
+              return 1;
+            }
+          }
+          // Those that earlier tests have taken may be missing here.
+          if (!SignalAction::Handle(SIGUSR1, Ours, options).ok()) break;
+        }
+        const absl::StatusOr<SignalAction> action = SignalAction::Handle(
+            SIGUSR1, Ours, {.restart = false, .if_handled = IfHandled::kChain});
+        if (!absl::IsResourceExhausted(action.status())) return 2;
+        return Standing(SIGUSR1).sa_sigaction == &SeeTheirs ? 0 : 3;
+      }),
+      0);
+}
+
+TEST_F(ChainTest, RefusesWhatIsNoHandlerAndWhatWouldTakeFromTheOther) {
+  HostRegisters(SeeTheirs, 0);
+  const auto refused =
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("for SIGUSR1"));
+  EXPECT_THAT(SignalAction::Ignore(SIGUSR1, kChained), refused);
+  EXPECT_THAT(SignalAction::Default(SIGUSR1, kChained), refused);
+  EXPECT_THAT(
+      SignalAction::Handle(
+          SIGUSR1, Ours, {.reset_hand = true, .if_handled = IfHandled::kChain}),
+      refused);
+  EXPECT_THAT(SignalAction::Handle(
+                  SIGUSR1, Ours,
+                  {.no_child_wait = true, .if_handled = IfHandled::kChain}),
+              refused);
+  EXPECT_EQ(Standing(SIGUSR1).sa_sigaction, &SeeTheirs);
+}
+
+TEST_F(ChainTest, SurvivesSomebodyWhoKeepsRegistering) {
+  std::atomic<bool> stop = false;
+  std::thread thief([&] {
+    while (!stop) {
+      (void)std::signal(SIGUSR1, Theirs);
+      (void)std::signal(SIGUSR1, SIG_IGN);
+    }
+  });
+  for (int i = 0; i < 2000; ++i) {
+    const absl::StatusOr<SignalAction> action =
+        SignalAction::Handle(SIGUSR1, Ours, kChained);
+    EXPECT_THAT(action, IsOk());
+    EXPECT_EQ(raise(SIGUSR1), 0);
+  }
+  stop = true;
+  thief.join();
+}
+
+TEST(SignalActionTest, LeavesASignalIgnoredThatWasSoAtTheStartIfAsked) {
+  const ForeignAction nohup(SIGUSR1, SIG_IGN);
+  const SignalActionOptions keep = {.if_ignored = IfIgnored::kKeep};
+  {
+    const absl::StatusOr<SignalAction> action =
+        SignalAction::Handle(SIGUSR1, Ours, keep);
+    ASSERT_THAT(action, IsOk());
+    EXPECT_FALSE(action->installed());
+    EXPECT_FALSE(action->stands());
+    EXPECT_EQ(Standing(SIGUSR1).sa_handler, SIG_IGN);
+  }
+  EXPECT_EQ(Standing(SIGUSR1).sa_handler, SIG_IGN);
+
+  const ForeignAction usual(SIGUSR1, SIG_DFL);
+  const absl::StatusOr<SignalAction> action =
+      SignalAction::Handle(SIGUSR1, Ours, keep);
+  ASSERT_THAT(action, IsOk());
+  EXPECT_TRUE(action->installed());
+  EXPECT_TRUE(action->stands());
+}
+
+TEST(ReRaiseDefaultTest, EndsTheProcessByTheSignalFromWithinItsHandler) {
+  EXPECT_EQ(InChild([] {
+              const absl::StatusOr<SignalAction> action =
+                  SignalAction::Handle(SIGTERM, ReRaiseDefault);
+              raise(SIGTERM);
+              return action.ok() ? 1 : 2;
+            }),
+            128 + SIGTERM);
+}
+
+TEST(ReRaiseDefaultTest, EndsTheProcessThoughTheSignalIsIgnoredAndBlocked) {
+  for (const int signo : {SIGTERM, SIGKILL, SIGRTMIN + 1}) {
+    EXPECT_EQ(InChild([signo] {
+                const absl::StatusOr<SignalMask> mask =
+                    SignalMask::Block(SignalSet::All());
+                const absl::StatusOr<SignalAction> action =
+                    SignalAction::Ignore(signo);
+                ReRaiseDefault(signo);
+                return 0;
+              }),
+              128 + signo);
+  }
+}
+
+TEST(ReRaiseDefaultTest, ReturnsWithEverythingAsItWasIfTheDefaultIsToIgnore) {
+  const absl::StatusOr<SignalMask> mask = SignalMask::Block({SIGWINCH});
+  ASSERT_THAT(mask, IsOk());
+  const absl::StatusOr<SignalAction> action =
+      SignalAction::Handle(SIGWINCH, Ours);
+  ASSERT_THAT(action, IsOk());
+  ours = 0;
+  errno = EXDEV;
+  ReRaiseDefault(SIGWINCH);
+  EXPECT_EQ(errno, EXDEV);
+  EXPECT_EQ(ours, 0);
+  EXPECT_TRUE(action->stands());
+  EXPECT_THAT(SignalMask::Current(),
+              IsOkAndHolds(Truly([](const SignalSet& blocked) {
+                return blocked.Contains(SIGWINCH);
+              })));
+}
+
+TEST(ReRaiseDefaultTest, ReturnsOnceSomebodyContinuesTheProcess) {
+  const pid_t child = StartInChild([] {
+    ReRaiseDefault(SIGSTOP);
+    return 7;
+  });
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, WUNTRACED), child);
+  EXPECT_TRUE(WIFSTOPPED(status));
+  ASSERT_EQ(kill(child, SIGCONT), 0);
+  EXPECT_EQ(WaitForChild(child), 7);
+}
+
+TEST(ReRaiseDefaultTest, DoesNothingForWhatIsNoSignal) {
+  for (const int signo : {-1, 0, 32, 33, 65}) ReRaiseDefault(signo);
 }
 
 }  // namespace

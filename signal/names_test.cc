@@ -69,6 +69,13 @@ TEST(NamesTest, WhatTheCLibraryKeepsForItselfIsNoSignal) {
   }
 }
 
+TEST(NamesTest, WhatIsNoSignalHasANumberForAName) {
+  for (const int signo : {-2147483647 - 1, -1, 0, 32, 33, 65, 2147483647}) {
+    EXPECT_FALSE(IsSignal(signo));
+    EXPECT_EQ(NameOfSignal(signo), absl::StrCat("signal ", signo));
+  }
+}
+
 TEST(NamesTest, UnderstandsAnyCaseAndShortForms) {
   const struct {
     std::string_view text;

@@ -16,6 +16,7 @@
 #include "brood/proc/posix.h"
 #include "brood/proc/unique_fd.h"
 #include "brood/signal/mask.h"
+#include "brood/signal/signal_event.h"
 #include "brood/signal/signal_set.h"
 
 namespace brood {
@@ -25,10 +26,8 @@ absl::StatusOr<SignalFd> SignalFd::Create(const SignalSet& signals) {
     return absl::InvalidArgumentError("a SignalFd of no signals");
   }
   // signalfd(2) would leave these two out without a word.
-  if (signals.Contains(SIGKILL) || signals.Contains(SIGSTOP)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "nobody receives SIGKILL or SIGSTOP; asked for ", signals.ToString()));
-  }
+  const absl::Status receivable = CheckReceivable(signals);
+  if (!receivable.ok()) return receivable;
   const absl::StatusOr<SignalSet> blocked = SignalMask::Current();
   if (!blocked.ok()) return blocked.status();
   const SignalSet unblocked = signals - *blocked;

@@ -19,7 +19,8 @@
 //
 // What it is not: a registration. It touches neither mask nor actions. Its
 // signals must be blocked, by a SignalMask that outlives it, or they do what
-// they always do and never come here. Nor is it a counter: a standard signal
+// they always do and never come here; signal_source.h needs no mask. Nor is it
+// a counter: a standard signal
 // that is pending already is not queued again, and fifty children that exit at
 // once may be one SIGCHLD. One event means "at least one". Signals from
 // SIGRTMIN up queue.
@@ -38,7 +39,8 @@
 // FailedPrecondition, naming them, for signals that the calling thread does not
 // block; else what signalfd(2) says. Next: what read(2) says.
 //
-// Threads: block the signals in every one, or one that does not takes them.
+// Threads: block the signals in every one, or one that does not takes them;
+// CheckNoThreadTakes() of diagnosis.h names it.
 //
 // Signals: a blocked signal runs no handler; choose one or the other.
 //
@@ -52,32 +54,15 @@
 #ifndef BROOD_SIGNAL_SIGNAL_FD_H_
 #define BROOD_SIGNAL_SIGNAL_FD_H_
 
-#include <sys/types.h>
-
 #include <optional>
 #include <utility>
 
 #include "absl/status/statusor.h"
 #include "brood/proc/unique_fd.h"
+#include "brood/signal/signal_event.h"
 #include "brood/signal/signal_set.h"
 
 namespace brood {
-
-// How a child ended is not here, though the kernel tells it: since SIGCHLD is
-// not queued, it would be the status of one child of several. Ask its owner.
-struct SignalEvent {
-  int signo = 0;
-  // Why it was sent: SI_USER, SI_QUEUE, SI_KERNEL, CLD_EXITED, ...
-  // (sigaction(2)).
-  int code = 0;
-  // Who sent it; of a SIGCHLD, the child. 0 if the kernel does not say: it sent
-  // the signal itself, the sender is in a pid namespace that we cannot see, or
-  // the signal is a realtime signal that a clone(2) child sends as it exits.
-  pid_t sender_pid = 0;
-  uid_t sender_uid = 0;
-  // What sigqueue(3), or a timer, was given; 0 if it was sent otherwise.
-  int value = 0;
-};
 
 class SignalFd {
  public:

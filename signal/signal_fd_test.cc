@@ -20,6 +20,7 @@
 #include "brood/proc/posix.h"
 #include "brood/signal/action.h"
 #include "brood/signal/mask.h"
+#include "brood/signal/signal_event.h"
 #include "brood/signal/signal_set.h"
 #include "brood/tests/in_child.h"
 #include "gmock/gmock.h"

@@ -79,4 +79,12 @@ sigset_t SignalSet::native() const {
   return native;
 }
 
+absl::Status CheckReceivable(const SignalSet& signals) {
+  if (signals - kKillAndStop == signals) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "no program can handle, ignore, block or read SIGKILL and SIGSTOP; "
+      "asked for: ",
+      signals.ToString()));
+}
+
 }  // namespace brood

@@ -100,6 +100,12 @@ class SignalSet {
   uint64_t bits_ = 0;  // Bit signo - 1, as in the kernel.
 };
 
+// What no program can handle, ignore, block or read.
+inline constexpr SignalSet kKillAndStop = {SIGKILL, SIGSTOP};
+// InvalidArgument if one of those two is in `signals`, which somebody is about
+// to receive.
+absl::Status CheckReceivable(const SignalSet& signals);
+
 }  // namespace brood
 
 #endif  // BROOD_SIGNAL_SIGNAL_SET_H_

@@ -105,5 +105,16 @@ TEST(SignalSetTest, SurvivesTheWayToTheNativeSetAndBack) {
   }
 }
 
+TEST(SignalSetTest, SaysInOneSentenceWhatNobodyReceives) {
+  EXPECT_THAT(CheckReceivable({}), IsOk());
+  EXPECT_THAT(CheckReceivable(SignalSet::All() - kKillAndStop), IsOk());
+  EXPECT_THAT(CheckReceivable({SIGKILL, SIGTERM}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       "no program can handle, ignore, block or read SIGKILL "
+                       "and SIGSTOP; asked for: SIGKILL SIGTERM"));
+  EXPECT_THAT(CheckReceivable({SIGSTOP}),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
 }  // namespace
 }  // namespace brood
