@@ -123,7 +123,7 @@ class SignalFeed {
       dropped_[signo].fetch_add(1);
       overflowed_.store(true);
     }
-    wakeup_.Wake();
+    WakeReader();
   }
 
   absl::Status Add(int signo);
@@ -141,6 +141,11 @@ class SignalFeed {
  private:
   absl::Status Register(int signo);
   std::optional<Event> Take();
+  // Async-signal-safe. One write for as many arrivals as the reader has not
+  // looked at.
+  void WakeReader() {
+    if (!awake_.exchange(true)) wakeup_.Wake();
+  }
 
   const SignalSourceOptions options_;
   WakeupFd wakeup_;
@@ -151,6 +156,7 @@ class SignalFeed {
 
   // Shared with handlers.
   Ring ring_;
+  std::atomic<bool> awake_ = false;
   std::atomic<bool> overflowed_ = false;
   std::array<std::atomic<uint64_t>, kSignals> counts_ = {};
   std::array<std::atomic<uint64_t>, kSignals> dropped_ = {};
@@ -391,8 +397,9 @@ absl::StatusOr<std::optional<SignalSource::Event>> SignalFeed::Next() {
   // between is seen, and what arrives later makes it readable.
   const absl::StatusOr<std::optional<uint64_t>> wakes = wakeup_.Next();
   if (!wakes.ok()) return wakes.status();
+  (void)awake_.exchange(false);
   event = Take();
-  if (event.has_value()) wakeup_.Wake();  // There may be more.
+  if (event.has_value()) WakeReader();  // There may be more.
   return event;
 }
 
