@@ -3,9 +3,9 @@
 // A ChainLink is a signal handler that calls two: ours, then the one that stood
 // before.
 //
-//   link = ChainLink::Take(signo, action, standing);
+//   link = ChainLink::Take(signo, action, *standing);
 //   if (link == nullptr) return TooManyLinks(signo);
-//   action.sa_sigaction = link->entry();
+//   ours = Chained(action, *standing, link->entry());
 //
 // A handler is told the signal and nothing else, so what it is to call must
 // follow from which function it is. There are kLinks functions, each with a
