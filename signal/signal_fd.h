@@ -19,11 +19,10 @@
 //
 // What it is not: a registration. It touches neither mask nor actions. Its
 // signals must be blocked, by a SignalMask that outlives it, or they do what
-// they always do and never come here; signal_source.h needs no mask. Nor is it
-// a counter: a standard signal
-// that is pending already is not queued again, and fifty children that exit at
-// once may be one SIGCHLD. One event means "at least one". Signals from
-// SIGRTMIN up queue.
+// they always do and never come here; where that cannot be had, take
+// signal_source.h. Nor is it a counter: a standard signal that is pending
+// already is not queued again, and fifty children that exit at once may be one
+// SIGCHLD. One event means "at least one". Signals from SIGRTMIN up queue.
 //
 // What never comes: the exit of a child while SIGCHLD is ignored, for the
 // kernel then sends none; and what was pending when its signal became ignored.

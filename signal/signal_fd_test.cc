@@ -4,13 +4,17 @@
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
+#include <latch>
 #include <optional>
+#include <thread>
 
 #include "absl/status/status.h"
 #include "absl/status/status_matchers.h"
@@ -19,9 +23,11 @@
 #include "absl/time/time.h"
 #include "brood/proc/posix.h"
 #include "brood/signal/action.h"
+#include "brood/signal/diagnosis.h"
 #include "brood/signal/mask.h"
 #include "brood/signal/signal_event.h"
 #include "brood/signal/signal_set.h"
+#include "brood/tests/gate.h"
 #include "brood/tests/in_child.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -270,6 +276,37 @@ TEST(SignalFdTest, LeavesPendingWhatNobodyRead) {
   ASSERT_THAT(signals, IsOk());
   EXPECT_THAT(signals->Next(),
               IsOkAndHolds(Optional(Field(&SignalEvent::signo, SIGUSR1))));
+}
+
+std::atomic<bool> taken = false;
+
+TEST(SignalFdTest, MissesWhatAThreadTakesThatDoesNotBlockIt) {
+  const absl::StatusOr<SignalAction> action =
+      SignalAction::Handle(SIGUSR1, [](int) { taken = true; });
+  ASSERT_THAT(action, IsOk());
+  const absl::StatusOr<SignalMask> open = SignalMask::Unblock({SIGUSR1});
+  ASSERT_THAT(open, IsOk());
+  Gate gate;
+  std::latch started(1);
+  std::thread thief([&] {
+    started.count_down();
+    (void)PollUntil(gate.read_fd(), POLLIN, absl::InfiniteFuture());
+  });
+  started.wait();
+  const absl::StatusOr<SignalMask> mask = SignalMask::Block({SIGUSR1});
+  ASSERT_THAT(mask, IsOk());
+  absl::StatusOr<SignalFd> signals = SignalFd::Create({SIGUSR1});
+  ASSERT_THAT(signals, IsOk());
+  EXPECT_THAT(CheckNoThreadTakes({SIGUSR1}),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("SIGUSR1 (thread ")));
+  taken = false;
+  ASSERT_EQ(kill(getpid(), SIGUSR1), 0);
+  while (!taken) sched_yield();
+  EXPECT_THAT(signals->Next(), IsOkAndHolds(Eq(kNothing)));
+  gate.Open();
+  thief.join();
+  EXPECT_THAT(CheckNoThreadTakes({SIGUSR1}), IsOk());
 }
 
 }  // namespace

@@ -107,8 +107,10 @@ class SignalFeed {
  public:
   using Event = SignalSource::Event;
 
-  SignalFeed(WakeupFd wakeup, const SignalSourceOptions& options)
-      : options_(options),
+  SignalFeed(uint64_t generation, WakeupFd wakeup,
+             const SignalSourceOptions& options)
+      : generation_(generation),
+        options_(options),
         wakeup_(std::move(wakeup)),
         ring_(options.capacity) {}
   ~SignalFeed();
@@ -147,9 +149,9 @@ class SignalFeed {
     if (!awake_.exchange(true)) wakeup_.Wake();
   }
 
+  const uint64_t generation_;  // The table's, in the process that made it.
   const SignalSourceOptions options_;
   WakeupFd wakeup_;
-  uint64_t generation_ = 0;
   SignalSet signals_;
   SignalSet left_ignored_;
   std::deque<Event> backlog_;  // Older than what is in the ring.
@@ -312,7 +314,6 @@ absl::Status SignalFeed::Add(int signo) {
   }
 
   LockedTable locked;
-  if (generation_ == 0) generation_ = locked->generation.load();
   if (generation_ != locked->generation.load()) return Elsewhere();
   Route& route = locked->routes[static_cast<size_t>(signo)];
   for (auto& seat : route.feeds) {
@@ -390,7 +391,7 @@ std::optional<SignalSource::Event> SignalFeed::Take() {
 }
 
 absl::StatusOr<std::optional<SignalSource::Event>> SignalFeed::Next() {
-  if (generation_ != 0 && !IsHere(generation_)) return Elsewhere();
+  if (!IsHere(generation_)) return Elsewhere();
   std::optional<Event> event = Take();
   if (event.has_value()) return event;
   // First make the descriptor unreadable, then look again: what arrives in
@@ -404,7 +405,7 @@ absl::StatusOr<std::optional<SignalSource::Event>> SignalFeed::Next() {
 }
 
 absl::Status SignalFeed::Check() const {
-  if (generation_ != 0 && !IsHere(generation_)) return Elsewhere();
+  if (!IsHere(generation_)) return Elsewhere();
   SignalSet replaced;
   {
     LockedTable locked;
@@ -436,7 +437,9 @@ absl::StatusOr<SignalSource> SignalSource::Create(
   if (!made.ok()) return made;
   absl::StatusOr<WakeupFd> wakeup = WakeupFd::Create();
   if (!wakeup.ok()) return wakeup.status();
-  auto feed = std::make_unique<SignalFeed>(*std::move(wakeup), options);
+  const uint64_t generation = LockedTable()->generation.load();
+  auto feed =
+      std::make_unique<SignalFeed>(generation, *std::move(wakeup), options);
   for (const int signo : signals.ToVector()) {
     const absl::Status added = feed->Add(signo);
     if (!added.ok()) return added;

@@ -15,6 +15,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
+#include <ctime>
 #include <latch>
 #include <map>
 #include <optional>
@@ -111,6 +112,18 @@ uint64_t Sum(const std::vector<SignalSource::Event>& events, int signo) {
   return sum;
 }
 
+// Lets `signo`, which is pending and blocked, in, until it has arrived `count`
+// times. Within a system call, where ThreadSanitizer delays no signal and
+// merges none.
+void AwaitCount(const SignalSource& source, int signo, uint64_t count,
+                const SignalMask& mask) {
+  const sigset_t open = mask.previous().native();
+  const timespec limit = {.tv_sec = 60, .tv_nsec = 0};
+  while (source.CountOf(signo) < count) {
+    ASSERT_EQ(ppoll(nullptr, 0, &limit, &open), -1) << "no signal came";
+  }
+}
+
 struct sigaction Standing(int signo) {
   struct sigaction standing = {};
   EXPECT_EQ(sigaction(signo, nullptr, &standing), 0);
@@ -163,7 +176,10 @@ TEST_F(SignalSourceTest, TellsWhatArrivedInItsOrder) {
 
 TEST_F(SignalSourceTest, TellsTheSenderAndTheValue) {
   SignalSource source = Create({SIGUSR1});
+  const absl::StatusOr<SignalMask> mask = SignalMask::Block({SIGUSR1});
+  ASSERT_THAT(mask, IsOk());
   ASSERT_EQ(sigqueue(getpid(), SIGUSR1, {.sival_int = -42}), 0);
+  AwaitCount(source, SIGUSR1, 1, *mask);
   const std::vector<SignalSource::Event> events = Drain(source);
   ASSERT_EQ(events.size(), 1);
   EXPECT_EQ(events[0].signal, (SignalEvent{.signo = SIGUSR1,
@@ -185,14 +201,13 @@ TEST_F(SignalSourceTest, KeepsRealtimeSignalsInTheOrderOfTheirSending) {
   const int signo = SIGRTMIN + 1;
   SignalSource source = Create({});
   ASSERT_THAT(source.Add(signo), IsOk());
-  {
-    const absl::StatusOr<SignalMask> mask =
-        SignalMask::Block(*SignalSet::Of({signo}));
-    ASSERT_THAT(mask, IsOk());
-    for (int i = 0; i < 50; ++i) {
-      ASSERT_EQ(sigqueue(getpid(), signo, {.sival_int = i}), 0);
-    }
+  const absl::StatusOr<SignalMask> mask =
+      SignalMask::Block(*SignalSet::Of({signo}));
+  ASSERT_THAT(mask, IsOk());
+  for (int i = 0; i < 50; ++i) {
+    ASSERT_EQ(sigqueue(getpid(), signo, {.sival_int = i}), 0);
   }
+  AwaitCount(source, signo, 50, *mask);
   const std::vector<SignalSource::Event> events = Drain(source);
   ASSERT_EQ(events.size(), 50);
   for (int i = 0; i < 50; ++i) {
@@ -319,8 +334,7 @@ TEST_F(SignalSourceTest, HearsWhatAnotherThreadTakes) {
   std::latch started(1);
   std::thread other([&started, read_fd = gate.read_fd()] {
     started.count_down();
-    char byte;
-    (void)RetryOnEintr([&] { return read(read_fd, &byte, 1); });
+    (void)PollUntil(read_fd, POLLIN, absl::InfiniteFuture());
   });
   started.wait();  // Until it runs it blocks everything.
   const absl::StatusOr<SignalMask> mask = SignalMask::Block({SIGUSR1});
@@ -488,6 +502,14 @@ TEST_F(SignalSourceTest, IsNotWokenByWhatAForkedChildReceives) {
             0);
   EXPECT_FALSE(Readable(source));
   EXPECT_EQ(source.CountOf(SIGUSR1), 0);
+}
+
+TEST_F(SignalSourceTest, IsOfItsMakersProcessEvenBeforeItHasASignal) {
+  SignalSource source = Create({});
+  EXPECT_EQ(InChild([&] {
+              return absl::IsFailedPrecondition(source.Add(SIGUSR1)) ? 0 : 1;
+            }),
+            0);
 }
 
 TEST_F(SignalSourceTest, IsNotWokenByWhatAChildOfABareCloneReceives) {
