@@ -209,8 +209,8 @@ std::array<std::optional<SignalAction>, kSignals>& Actions() {
 void Record(int signo, siginfo_t* info, void*) {
   const int saved_errno = errno;
   Table& now = *table.load();
-  // By system call: a pid that the C library remembered would be the parent's
-  // in a child of a bare clone.
+  // The C library remembers no pid (glibc 2.25), so this is right in a child of
+  // a bare clone too.
   if (now.owner.load() == getpid()) {
     Route& route = now.routes[static_cast<size_t>(signo)];
     const SignalEvent event = SignalEvent::FromSiginfo(*info);
