@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A SpawnSlots keeps a few low-numbered descriptors free for Spawn, so that a
+// program with thousands of descriptors starts children as fast as one with
+// ten.
+//
+//   absl::StatusOr<ExitStatus> Copy(const SpawnSlots& slots, int in, int out) {
+//     absl::StatusOr<Child> cat = Spawn(
+//         {"cat"}, {.fds = {{.child = 0, .parent = in},
+//                           {.child = 1, .parent = out}},
+//                   .slots = &slots});  // Reserved when the program began.
+//     if (!cat.ok()) return cat.status();
+//     return cat->Wait();
+//   }
+//
+// What it is not: needed. Without one, all is the same but the time. To start a
+// process the kernel copies the descriptor table up to the highest number that
+// the child keeps: that of a pipe which was opened last, after 19,000 others,
+// means 19,000 entries. Spawn therefore lends the child's descriptors a lower
+// number; the slots make sure that there is one.
+//
+// There is one thing more. What another thread opens for writing below the
+// highest number that is kept, a child can hold for a moment, and whoever
+// executes that file in this moment gets ETXTBSY. Nobody opens anything among
+// the slots.
+//
+// Ownership: the slots are descriptors of this process (of an eventfd(2) that
+// nobody reads), closed with this object. It must outlive every Spawn that it
+// is passed to. Make it first of all, when the low numbers are free.
+//
+// Errors: InvalidArgument for a count that is not positive; ResourceExhausted
+// (EMFILE, ENFILE) if there are not as many descriptors. Spawn itself does not
+// fail for want of a slot.
+//
+// Threads: safe; Spawns that run at once share the slots. Signals: none.
+// Fork: the child has a copy, slots and all. Exec closes them.
+// Rests on: F_DUPFD_CLOEXEC in fcntl(2), CLOSE_RANGE_UNSHARE in close_range(2).
+#ifndef BROOD_PROC_SPAWN_SLOTS_H_
+#define BROOD_PROC_SPAWN_SLOTS_H_
+
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "brood/proc/unique_fd.h"
+
+namespace brood {
+
+class SpawnSlots {
+ public:
+  // `count` descriptors at once can have a slot; a child's standard three and
+  // what else it is given, times the threads that call Spawn.
+  static absl::StatusOr<SpawnSlots> Reserve(int count = 12);
+
+  // Borrowed numbers for some descriptors, given back when this goes. For
+  // Spawn.
+  class Loan {
+   public:
+    // `slots` may be null, and then any free low number will do.
+    explicit Loan(const SpawnSlots* slots);
+    Loan(const Loan&) = delete;
+    Loan& operator=(const Loan&) = delete;
+    ~Loan();
+
+    // A low number that refers to what `fd` does; `fd` itself if there is none
+    // or if it is low enough.
+    int Lower(int fd);
+
+   private:
+    const SpawnSlots* slots_;
+    std::vector<UniqueFd> lent_;
+    std::vector<UniqueFd> copies_;
+  };
+
+ private:
+  struct Slots {
+    std::mutex mutex;
+    UniqueFd placeholder;
+    std::vector<UniqueFd> free;  // Each a copy of `placeholder`.
+  };
+
+  explicit SpawnSlots(std::unique_ptr<Slots> slots)
+      : slots_(std::move(slots)) {}
+
+  std::unique_ptr<Slots> slots_;
+};
+
+}  // namespace brood
+
+#endif  // BROOD_PROC_SPAWN_SLOTS_H_
