@@ -2,7 +2,6 @@
 //
 // What happens in the child between clone(2) and execve(2). Private to spawn.h.
 //
-//   SpawnPlan plan;
 //   plan.candidates = candidates.data();
 //   plan.argv = argv.data();
 //   plan.envp = environ;
