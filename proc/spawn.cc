@@ -524,24 +524,23 @@ Started Start(SpawnPlan& plan) {
 }
 
 // Whether the process became the program. One that has not is still a "clone
-// child" (wait(2), __WCLONE); execve(2) turned one that has into an ordinary
-// one, of which such a wait knows nothing.
+// child" (wait(2), __WCLONE), dead or dying; execve(2) turned one that has into
+// an ordinary one, of which such a wait knows nothing.
 bool HasExecuted(const UniqueFd& pidfd) {
   siginfo_t info = {};
   return syscall(SYS_waitid, P_PIDFD, pidfd.get(), &info,
-                 WEXITED | WNOHANG | WNOWAIT | __WCLONE, nullptr) == -1 &&
-         errno == ECHILD;
+                 WEXITED | WNOHANG | WNOWAIT | __WCLONE, nullptr) == -1;
 }
 
-// How a process ended that has not executed. Not by Child: only this kind of
-// wait sees it, and a SIGCHLD that is ignored does not concern it.
-siginfo_t Reap(const UniqueFd& pidfd) {
+// How a process ended that has not executed. Not by Child: this kind of wait
+// sees it, and whether SIGCHLD is ignored does not concern it.
+ExitStatus Reap(const UniqueFd& pidfd) {
   siginfo_t info = {};
   (void)RetryOnEintr([&] {
     return syscall(SYS_waitid, P_PIDFD, pidfd.get(), &info, WEXITED | __WALL,
                    nullptr);
   });
-  return info;
+  return info.si_pid == 0 ? ExitStatus::Lost() : ExitStatus::FromSiginfo(info);
 }
 
 }  // namespace
@@ -569,7 +568,7 @@ absl::StatusOr<Child> Spawn(const std::vector<std::string>& argv,
   if (plan.failure.error == 0 && HasExecuted(started.pidfd)) {
     return Child(started.pid, std::move(started.pidfd));
   }
-  const ExitStatus end = ExitStatus::FromSiginfo(Reap(started.pidfd));
+  const ExitStatus end = Reap(started.pidfd);
   if (plan.failure.error != 0) return preparation.Explain(plan.failure);
   return absl::AbortedError(absl::StrCat(
       "spawn ", program, ": ", end.ToString(), " before it executed"));

@@ -182,6 +182,15 @@ ExitStatus InAChild(absl::FunctionRef<int()> body) {
   return child.ok() ? *child->Wait() : ExitStatus::Lost();
 }
 
+class SpawnInAForkTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (absl::IsFailedPrecondition(Fork({}, [] { return 0; }).status())) {
+      GTEST_SKIP() << "Fork refuses: a sanitizer has a thread of its own here";
+    }
+  }
+};
+
 TEST(SpawnTest, HeaderExample) {
   Pipe numbers;
   Pipe sorted;
@@ -469,7 +478,7 @@ TEST(SpawnTest, NamesTheStageAtWhichTheKernelRefused) {
   }
 }
 
-TEST(SpawnTest, NamesALimitThatMayNotBeRaised) {
+TEST_F(SpawnInAForkTest, NamesALimitThatMayNotBeRaised) {
   EXPECT_EQ(
       InAChild([] {
         if (!Limits::Parse("CORE=0")->Apply().ok()) return 1;
@@ -614,7 +623,7 @@ TEST(SpawnTest, GivesTheProgramItsDescriptorsAndNoOther) {
       "1 200");
 }
 
-TEST(SpawnTest, GivesTheProgramNoneOfTheStandardThreeThatIsClosed) {
+TEST_F(SpawnInAForkTest, GivesTheProgramNoneOfTheStandardThreeThatIsClosed) {
   EXPECT_EQ(InAChild([] {
               Pipe pipe;
               close(STDIN_FILENO);
@@ -648,7 +657,7 @@ TEST(SpawnTest, LeaksNothingThatAnotherThreadOpensMeanwhile) {
   opener.join();
 }
 
-TEST(SpawnTest, LetsDescriptorsChangePlaces) {
+TEST_F(SpawnInAForkTest, LetsDescriptorsChangePlaces) {
   const Scratch scratch;
   EXPECT_EQ(InAChild([&] {
               const UniqueFd one(creat(scratch.Path("one").c_str(), 0600));
@@ -684,7 +693,7 @@ TEST(SpawnTest, LetsDescriptorsGoRoundInACircleWithOneLimitOfTheirOwn) {
                                         target(a), "\n")));
 }
 
-TEST(SpawnTest, KeepsTheRecordLocksOfTheParent) {
+TEST_F(SpawnInAForkTest, KeepsTheRecordLocksOfTheParent) {
   const Scratch scratch;
   const std::string path = scratch.Write("lock", "", 0600);
   const UniqueFd file(open(path.c_str(), O_RDWR | O_CLOEXEC));
@@ -819,7 +828,7 @@ TEST(SpawnTest, ReportsFailureBesideAThreadThatWaitsForAnyChild) {
 
 // ---- The parent's death ----
 
-TEST(SpawnTest, DiesWithItsParentWhenAsked) {
+TEST_F(SpawnInAForkTest, DiesWithItsParentWhenAsked) {
   // The program's is the only writing end that is left.
   Gate gate;
   EXPECT_EQ(InAChild([&gate] {
@@ -881,7 +890,7 @@ bool KernelListsChildren() {
   return access("/proc/thread-self/children", R_OK) == 0;
 }
 
-TEST(SpawnTest, RunsNothingForAParentThatDiedBeforeTheSignalWasArmed) {
+TEST_F(SpawnInAForkTest, RunsNothingForAParentThatDiedBeforeTheSignalWasArmed) {
   if (!KernelListsChildren()) {
     GTEST_SKIP() << "this kernel does not list a process's children";
   }
@@ -936,7 +945,7 @@ TEST(SpawnTest, JoinsTheCgroupFirst) {
 
 // ---- Old kernels, strict sandboxes ----
 
-TEST(SpawnTest, LeaksNothingWhereCloseRangeIsForbidden) {
+TEST_F(SpawnInAForkTest, LeaksNothingWhereCloseRangeIsForbidden) {
   for (const int error : {ENOSYS, EPERM}) {
     EXPECT_EQ(InAChild([error] {
                 const UniqueFd leaky(open("/dev/null", O_RDONLY));
@@ -952,7 +961,7 @@ TEST(SpawnTest, LeaksNothingWhereCloseRangeIsForbidden) {
   }
 }
 
-TEST(SpawnTest, ClosesAThousandDescriptorsWhereCloseRangeIsForbidden) {
+TEST_F(SpawnInAForkTest, ClosesAThousandDescriptorsWhereCloseRangeIsForbidden) {
   EXPECT_EQ(InAChild([] {
               std::vector<UniqueFd> leaky;
               for (int i = 0; i < 1000; ++i) {
@@ -967,7 +976,7 @@ TEST(SpawnTest, ClosesAThousandDescriptorsWhereCloseRangeIsForbidden) {
             ExitStatus::Exited(0));
 }
 
-TEST(SpawnTest, SaysThatCloneIsForbidden) {
+TEST_F(SpawnInAForkTest, SaysThatCloneIsForbidden) {
   EXPECT_EQ(
       InAChild([] {
         DenySyscalls({SYS_clone}, EPERM);
@@ -1019,7 +1028,7 @@ TEST(SpawnSlotsTest, AreNotNeededWhereLowNumbersAreFree) {
   EXPECT_EQ(loan.Lower(pipe.in.get()), pipe.in.get());
 }
 
-TEST(SpawnSlotsTest, SaysWhatItCannotReserve) {
+TEST_F(SpawnInAForkTest, SaysWhatItCannotReserve) {
   for (const int count : {0, -1}) {
     EXPECT_THAT(SpawnSlots::Reserve(count).status(),
                 StatusIs(absl::StatusCode::kInvalidArgument,
