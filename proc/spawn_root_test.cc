@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What only root can ask of Spawn.
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,9 +13,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <string>
-#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -61,10 +61,22 @@ class SpawnAsRootTest : public testing::Test {
     EXPECT_THAT(child->Wait(), IsOkAndHolds(ExitStatus::Exited(0)));
   }
 
-  // What `inspect` prints, which a stranger may not be able to reach: it is
-  // executed by its descriptor.
+  // `inspect`, where a stranger can reach it and may execute it.
+  static UniqueFd OpenToAll() {
+    const UniqueFd file(open(getenv("INSPECT"), O_RDONLY | O_CLOEXEC));
+    EXPECT_TRUE(file.valid());
+    UniqueFd copy(memfd_create("inspect", MFD_CLOEXEC));
+    EXPECT_TRUE(copy.valid());
+    while (sendfile(copy.get(), file.get(), nullptr, 1 << 20) > 0) {
+    }
+    // What is open for writing cannot be executed.
+    return UniqueFd(open(absl::StrCat("/proc/self/fd/", copy.get()).c_str(),
+                         O_RDONLY | O_CLOEXEC));
+  }
+
+  // What `inspect` prints.
   static std::string Inspect(SpawnOptions options) {
-    const UniqueFd program(open(getenv("INSPECT"), O_RDONLY | O_CLOEXEC));
+    const UniqueFd program = OpenToAll();
     EXPECT_TRUE(program.valid());
     int ends[2];
     EXPECT_EQ(pipe2(ends, O_CLOEXEC), 0);
@@ -134,8 +146,7 @@ TEST_F(SpawnAsRootTest, ArmsTheDeathSignalAfterTheChangeOfUserThatClearsIt) {
 }
 
 TEST_F(SpawnAsRootTest, HasRootsRightsForAllThatComesBeforeTheUser) {
-  const std::string closed = absl::StrCat(testing::TempDir(), "/closed.XXXXXX");
-  std::string folder = closed;
+  std::string folder = absl::StrCat(testing::TempDir(), "/closed.XXXXXX");
   ASSERT_NE(mkdtemp(folder.data()), nullptr);  // Mode 0700.
   const Limit core = *CurrentLimit(RLIMIT_CORE);
   const std::string facts = Inspect({.cwd = folder,

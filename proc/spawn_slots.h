@@ -19,6 +19,9 @@
 // means 19,000 entries. Spawn therefore lends the child's descriptors a lower
 // number; the slots make sure that there is one.
 //
+// A regular file is not lent a number: to close it again would cost this
+// process the record locks that it may have on the file (fcntl(2)).
+//
 // There is one thing more. What another thread opens for writing below the
 // highest number that is kept, a child can hold for a moment, and whoever
 // executes that file in this moment gets ETXTBSY. Nobody opens anything among
@@ -50,8 +53,8 @@ namespace brood {
 
 class SpawnSlots {
  public:
-  // `count` descriptors at once can have a slot; a child's standard three and
-  // what else it is given, times the threads that call Spawn.
+  // `count` is how many descriptors can be lent at once: those of a child's
+  // `fds` and of its `cgroup`, times the threads that call Spawn.
   static absl::StatusOr<SpawnSlots> Reserve(int count = 12);
 
   // Borrowed numbers for some descriptors, given back when this goes. For

@@ -9,13 +9,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <limits>
 #include <map>
 #include <optional>
@@ -30,7 +30,7 @@
 #include "absl/status/status.h"
 #include "absl/status/status_matchers.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/numbers.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "brood/proc/child.h"
@@ -38,6 +38,7 @@
 #include "brood/proc/fork.h"
 #include "brood/proc/limits.h"
 #include "brood/proc/posix.h"
+#include "brood/proc/privileges.h"
 #include "brood/proc/spawn_slots.h"
 #include "brood/proc/unique_fd.h"
 #include "brood/tests/deny_syscalls.h"
@@ -638,7 +639,6 @@ TEST_F(SpawnInAForkTest, GivesTheProgramNoneOfTheStandardThreeThatIsClosed) {
             ExitStatus::Exited(0));
 }
 
-// 550,000 opens in a second are what another thread is able to.
 TEST(SpawnTest, LeaksNothingThatAnotherThreadOpensMeanwhile) {
   std::atomic<bool> done = false;
   std::thread opener([&done] {
