@@ -31,7 +31,9 @@
 // Errors: InvalidArgument for what no kernel would take, naming the argument.
 // Else what failed in the child, with its errno, for ErrnoOf(): "spawn sort:
 // execve /opt/sort: Permission denied (EACCES)" (PermissionDenied; NotFound for
-// ENOENT, and so on). Aborted if a signal ended the child before it executed.
+// ENOENT, and so on). ETXTBSY is a program that somebody has held open for
+// writing for a tenth of a second, so one that has just been written can be run
+// at once. Aborted if a signal ended the child before it executed.
 // After an error there is no child, no zombie, and the parent is as before.
 //
 // Threads: safe, at any time and in any number, if none changes the environment

@@ -14,12 +14,14 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
 
 namespace brood {
 namespace {
 
 constexpr int kSignals = 64;  // The kernel's; NSIG is one more.
 constexpr unsigned kNoLast = ~0U;
+constexpr int kBusyMilliseconds = 100;
 constexpr int kExitCode = 127;  // Nobody is told; see SpawnFailure.
 
 bool Fail(SpawnPlan& plan, SpawnStage stage, int error, size_t index = 0) {
@@ -90,8 +92,8 @@ bool CloseOneByOne(const SpawnPlan& plan) {
 // The very first thing. As long as the table is the parent's, nothing in it may
 // be touched; as soon as it is not, it must hold nothing that another thread
 // of the parent's opened without close-on-exec, or opened for writing and is
-// about to execute: that would be ETXTBSY. What lies beyond the kept ones is
-// never copied at all, so its number does not matter either.
+// about to execute: that would be ETXTBSY. What lies beyond the kept ones, and
+// the first 64, is never copied at all, so its number does not matter either.
 bool LeaveParentsFds(SpawnPlan& plan) {
   if (plan.shares_fds && syscall(SYS_close_range, plan.first_unkept_fd, kNoLast,
                                  CLOSE_RANGE_UNSHARE) == -1) {
@@ -232,6 +234,20 @@ void ResetSignals(const SpawnPlan& plan) {
                 kSignals / 8);
 }
 
+// Returns why not. What another thread has just written can be busy for a
+// moment: in close_range the kernel copies the first 64 descriptors, whatever
+// is kept of them, before it closes the rest, and a sibling can lose the
+// processor in between with a copy of the one that was written by. So a busy
+// program is one that stays so.
+int ExecuteOne(const SpawnPlan& plan, const char* program) {
+  for (int attempt = 0;; ++attempt) {
+    (void)syscall(SYS_execve, program, plan.argv, plan.envp);
+    if (errno != ETXTBSY || attempt == kBusyMilliseconds) return errno;
+    const timespec millisecond = {.tv_sec = 0, .tv_nsec = 1'000'000};
+    (void)syscall(SYS_nanosleep, &millisecond, nullptr);
+  }
+}
+
 // Goes through the candidates as execvp(3) does through PATH: a directory that
 // is not there or that it may not enter is no reason to stop, but that there
 // was a file which may not be executed is remembered.
@@ -239,8 +255,7 @@ void Execute(SpawnPlan& plan) {
   int error = ENOENT;
   size_t index = 0;
   for (size_t i = 0; plan.candidates[i] != nullptr; ++i) {
-    (void)syscall(SYS_execve, plan.candidates[i], plan.argv, plan.envp);
-    switch (errno) {
+    switch (ExecuteOne(plan, plan.candidates[i])) {
       case EACCES:
         error = EACCES;
         index = i;
@@ -250,7 +265,7 @@ void Execute(SpawnPlan& plan) {
       case ENODEV:
       case ESTALE:
       case ETIMEDOUT:
-        if (plan.candidates[1] == nullptr) error = errno;  // No search at all.
+        if (plan.candidates[1] == nullptr) error = errno;  // No search.
         break;
       default:
         Fail(plan, SpawnStage::kExecute, errno, i);

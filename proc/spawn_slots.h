@@ -22,11 +22,6 @@
 // A regular file is not lent a number: to close it again would cost this
 // process the record locks that it may have on the file (fcntl(2)).
 //
-// There is one thing more. What another thread opens for writing below the
-// highest number that is kept, a child can hold for a moment, and whoever
-// executes that file in this moment gets ETXTBSY. Nobody opens anything among
-// the slots.
-//
 // Ownership: the slots are descriptors of this process (of an eventfd(2) that
 // nobody reads), closed with this object. It must outlive every Spawn that it
 // is passed to. Make it first of all, when the low numbers are free.

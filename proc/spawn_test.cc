@@ -792,6 +792,13 @@ TEST(SpawnTest, NeverFindsAFreshProgramBusy) {
   EXPECT_EQ(busy, 0);
 }
 
+TEST(SpawnTest, SaysThatAProgramIsStillBeingWritten) {
+  const Scratch scratch;
+  const std::string path = scratch.Write("program", "#!/bin/true\n", 0700);
+  const UniqueFd writer(open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  EXPECT_EQ(ErrnoOf(Spawn({path}).status()), ETXTBSY);
+}
+
 TEST(SpawnTest, ReportsFailureWhateverBecomesOfSigchld) {
   {
     const Disposition ignored(SIGCHLD, SIG_IGN);
