@@ -217,6 +217,17 @@ absl::StatusOr<std::optional<ExitStatus>> Child::TryWait() {
   return WaitWithOptions(WNOHANG);
 }
 
+absl::StatusOr<bool> Child::HasEnded() {
+  if (status_.has_value()) return true;
+  if (!OwesWait()) return NotOurs(pid_);
+  siginfo_t info = {};
+  if (Waitid(pid_, pidfd_.get(), &info, WNOHANG | WNOWAIT, nullptr) == 0) {
+    return info.si_pid != 0;
+  }
+  if (errno == ECHILD) return true;  // Somebody else has reaped it.
+  return ErrnoStatus(errno, absl::StrCat("waitid child ", pid_));
+}
+
 absl::StatusOr<ExitStatus> Child::Wait() {
   absl::StatusOr<std::optional<ExitStatus>> status = WaitWithOptions(0);
   if (!status.ok()) return status.status();

@@ -92,6 +92,10 @@ class Child {
   // nullopt.
   absl::StatusOr<std::optional<ExitStatus>> WaitUntil(absl::Time deadline);
 
+  // Whether the process has ended, without reaping it: its pid and its process
+  // group stay its own.
+  absl::StatusOr<bool> HasEnded();
+
   // Sends `signo` to this process and no other.
   absl::Status Signal(int signo);
 

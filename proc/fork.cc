@@ -9,8 +9,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/single_threaded.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -35,21 +33,13 @@
 #include "absl/types/span.h"
 #include "brood/proc/child.h"
 #include "brood/proc/posix.h"
+#include "brood/proc/single_threaded.h"
 #include "brood/proc/unique_fd.h"
 
 namespace brood {
 namespace {
 
 constexpr int kFirstFdAfterStdio = 3;
-
-// glibc clears its flag when a thread is made and need not set it again, so a
-// false answer is only a reason to ask the kernel: a directory's link count is
-// its subdirectories plus two, and /proc/self/task has one for each thread.
-bool HasOneThread() {
-  if (__libc_single_threaded) return true;
-  struct stat task;
-  return stat("/proc/self/task", &task) == 0 && task.st_nlink == 3;
-}
 
 // What CLONE_CLEAR_SIGHAND does, for the way without it.
 void ResetHandlers() {
@@ -304,7 +294,7 @@ absl::Status CheckOptions(const ForkOptions& options) {
 
 absl::StatusOr<Child> Fork(const ForkOptions& options,
                            absl::FunctionRef<int()> body) {
-  if (!HasOneThread()) {
+  if (!IsSingleThreaded()) {
     return absl::FailedPreconditionError(
         "fork: the process has more than one thread, and the child would have "
         "their locks without the threads that could release them");

@@ -31,6 +31,7 @@
 #include "brood/proc/exit_queue.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/posix.h"
+#include "brood/proc/single_threaded.h"
 #include "brood/proc/unique_fd.h"
 #include "brood/tests/deny_syscalls.h"
 #include "brood/tests/gate.h"
@@ -297,6 +298,26 @@ TEST(ForkTest, ChildDiesWithItsParentWhenAsked) {
                           }),
               IsOkAndHolds(ExitStatus::Exited(0)));
   gate.Wait();
+}
+
+absl::Status CheckAlone() {
+  if (!IsSingleThreaded()) {
+    return absl::FailedPreconditionError("more than one thread");
+  }
+  return absl::OkStatus();
+}
+
+TEST(ForkTest, KnowsWhetherItIsAlone) {
+  EXPECT_THAT(CheckAlone(), IsOk());
+  Gate gate;
+  std::thread other([&] {
+    char byte;
+    (void)!read(gate.read_fd(), &byte, 1);
+  });
+  EXPECT_THAT(CheckAlone(), StatusIs(absl::StatusCode::kFailedPrecondition));
+  gate.Open();
+  other.join();
+  EXPECT_THAT(CheckAlone(), IsOk());
 }
 
 TEST(ForkTest, RefusesToForkWithSeveralThreads) {

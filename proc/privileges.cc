@@ -3,8 +3,6 @@
 
 #include <grp.h>
 #include <sys/prctl.h>
-#include <sys/single_threaded.h>
-#include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -16,19 +14,13 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "brood/proc/posix.h"
+#include "brood/proc/single_threaded.h"
 
 namespace brood {
 namespace {
 
-// See fork.cc: a false answer of glibc's is only a reason to ask the kernel.
-bool HasOneThread() {
-  if (__libc_single_threaded) return true;
-  struct stat task;
-  return stat("/proc/self/task", &task) == 0 && task.st_nlink == 3;
-}
-
 absl::Status Check(const PrivilegeDrop& drop) {
-  if (!HasOneThread()) {
+  if (!IsSingleThreaded()) {
     return absl::FailedPreconditionError(
         "drop privileges: the process has more than one thread, and the others "
         "would keep theirs");
