@@ -6,6 +6,7 @@
 #include <linux/futex.h>
 #include <linux/sched.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -137,6 +138,11 @@ class SharedTable {
   // In the parent: true when the child has a table of its own, or has died;
   // false if it was refused one.
   bool WaitUntilLeft(pid_t pid) {
+    // It needs but a moment, and to sleep and be woken takes longer than that.
+    constexpr int kYields = 200;
+    for (int i = 0; i < kYields && word_->load() == kTogether; ++i) {
+      (void)sched_yield();
+    }
     constexpr timespec kLookAgain = {.tv_sec = 0, .tv_nsec = 10'000'000};
     while (word_->load() == kTogether) {
       (void)syscall(SYS_futex, word_, FUTEX_WAIT, kTogether, &kLookAgain,

@@ -27,7 +27,8 @@
 // the child was forked with its exit_signal(), by the queue, at no descriptor a
 // child; and where a kernel or a sandbox lets it have neither, by looking after
 // those children, every 10 ms. It also looks after queued ones once a second,
-// for entries that the kernel dropped and for children that called execve(2).
+// for entries that the kernel dropped and for children that called execve(2);
+// in either case after no more than 512 at a time.
 //
 // Readiness: fd() polls readable when Next() would report an exit, and stays so
 // until Next() has reported them all. It may also do so when there is nothing
@@ -132,7 +133,7 @@ class Reaper {
   absl::StatusOr<std::optional<Exit>> NextFound();
   // True if it had ended, and is in found_ now.
   absl::StatusOr<bool> LookAfter(Children::iterator it);
-  absl::Status LookAfterAll();
+  absl::Status LookAfterSome(size_t most);
   void Forget(Children::iterator it);
   absl::Status TimeToLook();
   absl::Status WakeIn(absl::Duration delay);
@@ -145,7 +146,9 @@ class Reaper {
   Children children_;
   std::vector<pid_t> ended_;  // Whose pidfd epoll has found readable.
   size_t without_pidfd_ = 0;
-  size_t silent_ = 0;        // How many of those will not announce their end.
+  size_t silent_ = 0;  // How many of those will not announce their end.
+  std::vector<pid_t> to_look_after_;  // Those of this round.
+  bool look_after_all_ = false;       // The queue may have lost some.
   std::vector<Exit> found_;  // Whom looking after them has found; last first.
   int turn_ = 0;
 };
