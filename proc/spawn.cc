@@ -548,6 +548,7 @@ ExitStatus Reap(const UniqueFd& pidfd) {
 absl::StatusOr<Child> Spawn(const std::vector<std::string>& argv,
                             const SpawnOptions& options) {
   if (absl::Status s = Check(argv, options); !s.ok()) return s;
+  (void)ReapDropped();
   Preparation preparation(argv, options);
   if (absl::Status s = preparation.Prepare(); !s.ok()) return s;
   const std::string_view program = options.program.has_value()
