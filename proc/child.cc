@@ -86,9 +86,11 @@ ExitStatus StatusOfReaped(int pidfd) {
   return ExitStatus::Lost();
 }
 
-absl::Status NotOurs(pid_t pid) {
-  return absl::FailedPreconditionError(absl::StrCat(
-      "child ", pid, " belongs to the process that forked this one"));
+absl::Status NotOurs(pid_t pid, pid_t owner) {
+  return absl::FailedPreconditionError(
+      owner == 0 ? absl::StrCat("child ", pid, " has been given away")
+                 : absl::StrCat("child ", pid,
+                                " belongs to its parent, process ", owner));
 }
 
 // A killed child that had not died when its handle went.
@@ -166,7 +168,7 @@ Child::Child(Child&& other) noexcept
 
 Child& Child::operator=(Child&& other) noexcept {
   if (this != &other) {
-    KillAndReap();
+    KillAndReapSoon();
     pid_ = other.pid_;
     owner_ = std::exchange(other.owner_, 0);
     pidfd_ = std::move(other.pidfd_);
@@ -176,29 +178,36 @@ Child& Child::operator=(Child&& other) noexcept {
   return *this;
 }
 
-Child::~Child() { KillAndReap(); }
+Child::~Child() { KillAndReapSoon(); }
 
 bool Child::OwesWait() const {
   return owner_ != 0 && !status_.has_value() && owner_ == getpid();
 }
 
-void Child::KillAndReap() noexcept {
-  if (!OwesWait()) return;
+void Child::KillAndReapSoon() noexcept {
+  if (OwesWait()) KillAndReap(absl::Now() + kTimeToDie);
+}
+
+void Child::KillAndReap(absl::Time deadline) noexcept {
   const int saved = errno;
   (void)Signal(SIGKILL);
-  const absl::StatusOr<std::optional<ExitStatus>> status =
-      WaitUntil(absl::Now() + kTimeToDie);
+  const absl::StatusOr<std::optional<ExitStatus>> status = WaitUntil(deadline);
   if (!status.ok() || !status->has_value()) {
     PutAside(std::make_unique<Dropped>(
         Dropped{.pid = pid_, .owner = owner_, .pidfd = std::move(pidfd_)}));
+    owner_ = 0;
   }
   (void)ReapDropped();
   errno = saved;
 }
 
+void Child::Drop(absl::Time deadline) && {
+  if (OwesWait()) KillAndReap(deadline);
+}
+
 absl::StatusOr<std::optional<ExitStatus>> Child::WaitWithOptions(int options) {
   if (status_.has_value()) return status_;
-  if (!OwesWait()) return NotOurs(pid_);
+  if (!OwesWait()) return NotOurs(pid_, owner_);
   siginfo_t info = {};
   struct rusage usage = {};
   if (Waitid(pid_, pidfd_.get(), &info, options, &usage) == -1) {
@@ -219,7 +228,7 @@ absl::StatusOr<std::optional<ExitStatus>> Child::TryWait() {
 
 absl::StatusOr<bool> Child::HasEnded() {
   if (status_.has_value()) return true;
-  if (!OwesWait()) return NotOurs(pid_);
+  if (!OwesWait()) return NotOurs(pid_, owner_);
   siginfo_t info = {};
   if (Waitid(pid_, pidfd_.get(), &info, WNOHANG | WNOWAIT, nullptr) == 0) {
     return info.si_pid != 0;
@@ -291,7 +300,7 @@ absl::Status Child::Signal(int signo) {
   if (status_.has_value()) {
     return ErrnoStatus(ESRCH, absl::StrCat("signal child ", pid_));
   }
-  if (!OwesWait()) return NotOurs(pid_);
+  if (!OwesWait()) return NotOurs(pid_, owner_);
   // Without a descriptor the pid itself is used, once it is seen not to have
   // been reaped: whoever could reap it would have to do so in a signal handler
   // between these two calls.

@@ -21,18 +21,19 @@
 //
 // Ownership: whoever holds the Child owes the kernel one wait, and nobody else
 // may wait for that pid. There are three ways to let go of it before its end:
-//   kill       let the Child be destroyed. It is killed with SIGKILL and
-//              reaped, so that neither a process nor a zombie outlives its
-//              owner by accident;
+//   kill       std::move(child).Drop(deadline), or let the Child be destroyed.
+//              It is killed with SIGKILL and reaped, so that neither a process
+//              nor a zombie outlives its owner by accident;
 //   hand over  give it to a Reaper, which reports its end;
 //   leak       std::move(child).Release(): it lives on, and the wait is yours.
 // To die takes a moment, and longer when a tracer or a disk holds the process.
 // The destructor gives it 100 ms; then it is put aside, and the next child that
-// is made or dropped, the next Reaper::Next(), or ReapDropped() reaps it.
+// is made or dropped, the next Reaper::Next(), or ReapDropped() reaps it. No
+// way blocks for longer.
 //
-// Errors: signalling a process that has ended is NotFound. Any call in a forked
-// copy of the owner is FailedPrecondition: a process can wait for its own
-// children only. If somebody else has reaped the child, a waitpid(-1) of the
+// Errors: signalling a process that has ended is NotFound. Any call on a child
+// that has been given away, or in a forked copy of the owner, is
+// FailedPrecondition: a process can wait for its own children only. If somebody else has reaped the child, a waitpid(-1) of the
 // host or a kernel that was told to ignore SIGCHLD, its status is still the
 // true one where the kernel tells it afterwards (Linux 6.15), only without what
 // it had used; elsewhere it is the value ExitStatus::Lost().
@@ -99,6 +100,10 @@ class Child {
   // Sends `signo` to this process and no other.
   absl::Status Signal(int signo);
 
+  // Kills the process and waits for its death, but not beyond `deadline`, and
+  // not at all if that is past. It is reaped whenever it dies.
+  void Drop(absl::Time deadline) &&;
+
   // Gives up both the right and the duty. The caller must wait for the pid, and
   // add __WALL to the options if Fork() made it.
   [[nodiscard]] pid_t Release() &&;
@@ -109,7 +114,8 @@ class Child {
   absl::StatusOr<std::optional<ExitStatus>> WaitWithOptions(int options);
   // WaitUntil() where there is no descriptor to be had.
   absl::StatusOr<std::optional<ExitStatus>> LookUntil(const Deadline& deadline);
-  void KillAndReap() noexcept;
+  void KillAndReap(absl::Time deadline) noexcept;
+  void KillAndReapSoon() noexcept;
 
   pid_t pid_;
   pid_t owner_;  // 0: Release() has given it away.

@@ -272,6 +272,19 @@ TEST(ChildTest, PutsAsideADroppedChildThatATracerHolds) {
   EXPECT_FALSE(Exists(pid));
 }
 
+TEST(ChildTest, DropsWithoutWaitingAtAll) {
+  Gate gate;
+  Child child = Idle(gate);
+  const pid_t pid = child.pid();
+  std::move(child).Drop(absl::InfinitePast());
+  EXPECT_THAT(child.TryWait(),  // NOLINT(bugprone-use-after-move)
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  siginfo_t info = {};
+  (void)waitid(P_PID, pid, &info, WEXITED | WNOWAIT | __WALL);
+  EXPECT_EQ(ReapDropped(), 0);
+  EXPECT_FALSE(Exists(pid));
+}
+
 TEST(ChildTest, ReapsWhatWasPutAsideWhenTheNextChildIsMade) {
   TracedChild traced;
   if (!traced.permitted()) GTEST_SKIP() << "ptrace is not permitted";

@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "brood/proc/child.h"
 #include "brood/proc/exit_queue.h"
@@ -28,6 +29,8 @@
 namespace brood {
 namespace {
 
+// How long the destructor waits for those it has killed.
+constexpr absl::Duration kTimeToDie = absl::Milliseconds(100);
 // How often to look after children whose end may go unannounced, and after
 // those whose end will.
 constexpr absl::Duration kAnnounced = absl::Seconds(1);
@@ -102,9 +105,11 @@ Reaper& Reaper::operator=(Reaper&& other) noexcept {
 }
 
 Reaper::~Reaper() {
-  // All at once, so that they die side by side and not one after another as
-  // their destructors run.
+  // All at once, so that they die side by side and not one after another, and
+  // within one time for all.
   (void)SignalAll(SIGKILL);
+  const absl::Time deadline = absl::Now() + kTimeToDie;
+  for (auto& [pid, entry] : children_) std::move(entry.child).Drop(deadline);
 }
 
 std::optional<int> Reaper::exit_signal() const {

@@ -37,7 +37,7 @@
 //
 // Ownership: Add() takes the Child; Next() reaps it and gives back what is left
 // of it, the Exit. Destroying a Reaper kills and reaps the children it still
-// has, as their own destructors would.
+// has; those that do not die within 100 ms are put aside, see child.h.
 //
 // Errors: Next() fails only where waiting itself does; a child that somebody
 // else reaped is reported like any other, if its status cannot be had as
