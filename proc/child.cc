@@ -16,6 +16,7 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -27,6 +28,7 @@
 #include "absl/time/time.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/posix.h"
+#include "brood/proc/process_table.h"
 #include "brood/proc/unique_fd.h"
 
 namespace brood {
@@ -46,16 +48,22 @@ int PidfdSendSignal(int pidfd, int signo) {
       syscall(SYS_pidfd_send_signal, pidfd, signo, nullptr, 0));
 }
 
-// By pidfd if there is one. __WALL: also those that send no SIGCHLD as they
-// end, which Fork() makes and a plain wait does not see.
-int Waitid(pid_t pid, int pidfd, siginfo_t* info, int options,
-           struct rusage* usage) {
-  const bool by_pidfd = pidfd != -1;
+int RawWaitid(idtype_t type, int id, siginfo_t* info, int options,
+              struct rusage* usage) {
   return static_cast<int>(RetryOnEintr([&] {
-    return syscall(SYS_waitid, by_pidfd ? P_PIDFD : P_PID,
-                   by_pidfd ? pidfd : pid, info, WEXITED | __WALL | options,
-                   usage);
+    return syscall(SYS_waitid, type, id, info, WEXITED | options, usage);
   }));
+}
+
+// For a child by its number: only children that send no SIGCHLD, if it is one.
+int KindToWaitFor(int exit_signal) {
+  return exit_signal == SIGCHLD ? __WALL : static_cast<int>(__WCLONE);
+}
+
+absl::Duration SinceBoot() {
+  timespec now = {};
+  (void)clock_gettime(CLOCK_BOOTTIME, &now);
+  return absl::DurationFromTimespec(now);
 }
 
 // <linux/pidfd.h> of Linux 6.15, the part that was there first.
@@ -98,6 +106,7 @@ struct Dropped {
   pid_t pid;
   pid_t owner;
   UniqueFd pidfd;
+  int kind;  // Without a pidfd: __WCLONE or __WALL.
   Dropped* next = nullptr;
 };
 
@@ -125,7 +134,10 @@ size_t ReapDropped() {
     rest = one->next;
     if (one->owner != getpid()) continue;  // A forked copy: not ours.
     siginfo_t info = {};
-    if (Waitid(one->pid, one->pidfd.get(), &info, WNOHANG, nullptr) == 0 &&
+    const bool by_pidfd = one->pidfd.valid();
+    if (RawWaitid(by_pidfd ? P_PIDFD : P_PID,
+                  by_pidfd ? one->pidfd.get() : one->pid, &info,
+                  WNOHANG | (by_pidfd ? __WALL : one->kind), nullptr) == 0 &&
         info.si_pid == 0) {
       PutAside(std::move(one));
       ++held;
@@ -147,7 +159,8 @@ absl::StatusOr<Child> Child::Adopt(pid_t pid) {
   }
   // WNOWAIT looks without taking. ECHILD: no child of ours, or no longer.
   siginfo_t info = {};
-  if (Waitid(pid, pidfd.get(), &info, WNOHANG | WNOWAIT, nullptr) == -1) {
+  if (RawWaitid(P_PIDFD, pidfd.get(), &info, WNOHANG | WNOWAIT | __WALL,
+                nullptr) == -1) {
     return ErrnoStatus(errno, absl::StrCat("adopt pid ", pid));
   }
   return Child(pid, std::move(pidfd));
@@ -157,13 +170,17 @@ Child::Child(pid_t pid, UniqueFd pidfd)
     : pid_(pid), owner_(getpid()), pidfd_(std::move(pidfd)) {}
 
 Child::Child(pid_t pid, int exit_signal)
-    : pid_(pid), owner_(getpid()), exit_signal_(exit_signal) {}
+    : pid_(pid),
+      owner_(getpid()),
+      exit_signal_(exit_signal),
+      made_(SinceBoot()) {}
 
 Child::Child(Child&& other) noexcept
     : pid_(other.pid_),
       owner_(std::exchange(other.owner_, 0)),
       pidfd_(std::move(other.pidfd_)),
       exit_signal_(other.exit_signal_),
+      made_(other.made_),
       status_(other.status_) {}
 
 Child& Child::operator=(Child&& other) noexcept {
@@ -173,6 +190,7 @@ Child& Child::operator=(Child&& other) noexcept {
     owner_ = std::exchange(other.owner_, 0);
     pidfd_ = std::move(other.pidfd_);
     exit_signal_ = other.exit_signal_;
+    made_ = other.made_;
     status_ = other.status_;
   }
   return *this;
@@ -194,7 +212,10 @@ void Child::KillAndReap(absl::Time deadline) noexcept {
   const absl::StatusOr<std::optional<ExitStatus>> status = WaitUntil(deadline);
   if (!status.ok() || !status->has_value()) {
     PutAside(std::make_unique<Dropped>(
-        Dropped{.pid = pid_, .owner = owner_, .pidfd = std::move(pidfd_)}));
+        Dropped{.pid = pid_,
+                .owner = owner_,
+                .pidfd = std::move(pidfd_),
+                .kind = KindToWaitFor(exit_signal_)}));
     owner_ = 0;
   }
   (void)ReapDropped();
@@ -205,12 +226,52 @@ void Child::Drop(absl::Time deadline) && {
   if (OwesWait()) KillAndReap(deadline);
 }
 
+// __WALL: also those that send no SIGCHLD as they end, which Fork() makes and a
+// plain wait does not see. Of those by number, only them: a process that has
+// the number now and is like any other is not ours, or not any more.
+int Child::Waitid(siginfo_t* info, int options, struct rusage* usage) {
+  if (!pidfd_.valid()) {
+    const int result = RawWaitid(P_PID, pid_, info,
+                                 options | KindToWaitFor(exit_signal_), usage);
+    if (result == 0 || errno != ECHILD || exit_signal_ == SIGCHLD) {
+      return result;
+    }
+    if (!RecognizeAfterExec()) {
+      errno = ECHILD;
+      return -1;
+    }
+  }
+  return RawWaitid(P_PIDFD, pidfd_.get(), info, options | __WALL, usage);
+}
+
+// After execve(2) it is a child like any other, which a wait for any child can
+// take and whose number can be handed out again. It is still ours if it is our
+// child and started no later than it was made.
+bool Child::RecognizeAfterExec() {
+  constexpr absl::Duration kClockTick = absl::Milliseconds(10);
+  UniqueFd pidfd(PidfdOpen(pid_));
+  if (!pidfd.valid()) return false;
+  const absl::StatusOr<Process> process = ProcessTable().Read(pid_);
+  if (!process.ok() || process->parent_pid != owner_ ||
+      process->start > made_ + kClockTick) {
+    return false;
+  }
+  // What was read was this one's, if it is there to be waited for still.
+  siginfo_t info = {};
+  if (RawWaitid(P_PIDFD, pidfd.get(), &info, WNOHANG | WNOWAIT | __WALL,
+                nullptr) == -1) {
+    return false;
+  }
+  pidfd_ = std::move(pidfd);
+  return true;
+}
+
 absl::StatusOr<std::optional<ExitStatus>> Child::WaitWithOptions(int options) {
   if (status_.has_value()) return status_;
   if (!OwesWait()) return NotOurs(pid_, owner_);
   siginfo_t info = {};
   struct rusage usage = {};
-  if (Waitid(pid_, pidfd_.get(), &info, options, &usage) == -1) {
+  if (Waitid(&info, options, &usage) == -1) {
     if (errno != ECHILD) {
       return ErrnoStatus(errno, absl::StrCat("waitid child ", pid_));
     }
@@ -230,7 +291,7 @@ absl::StatusOr<bool> Child::HasEnded() {
   if (status_.has_value()) return true;
   if (!OwesWait()) return NotOurs(pid_, owner_);
   siginfo_t info = {};
-  if (Waitid(pid_, pidfd_.get(), &info, WNOHANG | WNOWAIT, nullptr) == 0) {
+  if (Waitid(&info, WNOHANG | WNOWAIT, nullptr) == 0) {
     return info.si_pid != 0;
   }
   if (errno == ECHILD) return true;  // Somebody else has reaped it.
@@ -305,8 +366,7 @@ absl::Status Child::Signal(int signo) {
   // been reaped: whoever could reap it would have to do so in a signal handler
   // between these two calls.
   siginfo_t info = {};
-  if (!pidfd_.valid() &&
-      Waitid(pid_, -1, &info, WNOHANG | WNOWAIT, nullptr) == -1) {
+  if (!pidfd_.valid() && Waitid(&info, WNOHANG | WNOWAIT, nullptr) == -1) {
     return ErrnoStatus(ESRCH, absl::StrCat("signal child ", pid_));
   }
   const int result =

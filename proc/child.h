@@ -31,7 +31,10 @@
 // is made or dropped, the next Reaper::Next(), or ReapDropped() reaps it. No
 // way blocks for longer.
 //
-// Errors: signalling a process that has ended is NotFound. Any call on a child
+// Errors: signalling a process that has been reaped is NotFound; before that,
+// to have ended is no error, and the signal does nothing. PermissionDenied
+// (EPERM) for a child that has become another user's: such a one the destructor
+// cannot kill either, and it is put aside until it ends. Any call on a child
 // that has been given away, or in a forked copy of the owner, is
 // FailedPrecondition: a process can wait for its own children only. If somebody else has reaped the child, a waitpid(-1) of the
 // host or a kernel that was told to ignore SIGCHLD, its status is still the
@@ -45,8 +48,10 @@
 #ifndef BROOD_PROC_CHILD_H_
 #define BROOD_PROC_CHILD_H_
 
+#include <sys/resource.h>
 #include <sys/types.h>
 
+#include <csignal>
 #include <cstddef>
 #include <optional>
 
@@ -71,7 +76,9 @@ class Child {
 
   // Takes charge of a child without a descriptor: one that ends by sending
   // `exit_signal` (clone(2)). If that is not SIGCHLD no wait for "any child"
-  // can take it, and its pid stays its own. REQUIRES: as Adopt().
+  // can take it, and its pid stays its own, until it calls execve(2): then it
+  // is given a descriptor, when that is noticed. REQUIRES: as Adopt(), and that
+  // it was made just now.
   Child(pid_t pid, int exit_signal);
 
   Child(Child&& other) noexcept;
@@ -79,7 +86,8 @@ class Child {
   ~Child();
 
   pid_t pid() const { return pid_; }
-  // Borrowed; -1 after Release() and for a child with an exit signal.
+  // Borrowed; -1 after Release() and for a child with an exit signal, unless it
+  // was found to have called execve(2).
   int fd() const { return pidfd_.get(); }
   // The signal it ends by sending, 0 if it has a descriptor instead.
   int exit_signal() const { return exit_signal_; }
@@ -111,6 +119,9 @@ class Child {
  private:
   // What is owed has been neither paid nor given away, and is ours to pay.
   bool OwesWait() const;
+  // waitid(2), for this kind of child.
+  int Waitid(siginfo_t* info, int options, struct rusage* usage);
+  bool RecognizeAfterExec();
   absl::StatusOr<std::optional<ExitStatus>> WaitWithOptions(int options);
   // WaitUntil() where there is no descriptor to be had.
   absl::StatusOr<std::optional<ExitStatus>> LookUntil(const Deadline& deadline);
@@ -121,6 +132,7 @@ class Child {
   pid_t owner_;  // 0: Release() has given it away.
   UniqueFd pidfd_;
   int exit_signal_ = 0;
+  absl::Duration made_ = {};  // When, since boot; for one with an exit signal.
   std::optional<ExitStatus> status_;
 };
 

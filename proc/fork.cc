@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
@@ -102,14 +103,16 @@ int FirstNotKept(absl::Span<const int> keep) {
 // while it is shared is closed for the child too; so the parent waits.
 class SharedTable {
  public:
-  // Whether it pays: the table is large, and what is kept of it lies low.
+  // Whether it pays: the table is large, and what is kept of it lies low. One
+  // that is large has some of these; to ask the kernel how many there are takes
+  // as long as the rest of a fork.
   static bool Pays(absl::Span<const int> keep) {
     constexpr int kLow = 1024;
-    constexpr int kLarge = 512;
-    if (FirstNotKept(keep) > kLow) return false;
-    // The lowest free number says how many there are at least.
-    const UniqueFd next(fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0));
-    return next.get() >= kLarge;
+    constexpr std::array kSamples = {512,  640,  800,  1000,
+                                     1500, 2000, 4000, 8000};
+    return FirstNotKept(keep) <= kLow &&
+           std::ranges::any_of(kSamples,
+                               [](int fd) { return fcntl(fd, F_GETFD) != -1; });
   }
 
   SharedTable()
@@ -190,7 +193,10 @@ class SharedTable {
   (void)sigprocmask(SIG_SETMASK, &none, nullptr);
   // The kernel does not look back: a parent that died before the prctl sends
   // nothing. So look, after arming, whether it is still the one that forked.
-  if (options.parent_death_signal.has_value() && getppid() != parent) {
+  // 0 is a parent outside of the child's pid namespace, of which one cannot
+  // tell.
+  if (const pid_t now = getppid();
+      options.parent_death_signal.has_value() && now != parent && now != 0) {
     DieOf(*options.parent_death_signal);
   }
   _exit(body());
@@ -262,9 +268,9 @@ pid_t Clone(int exit_signal, bool share_table, UniqueFd& pidfd) {
 
 absl::Status CheckExitSignal(int signo, const sigset_t& blocked) {
   if (signo < SIGRTMIN || signo > SIGRTMAX) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("fork: exit_signal ", NameOfSignal(signo),
-                     ": only a realtime signal is queued for every child"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "fork: exit_signal ", signo, ": only a realtime signal, ", SIGRTMIN,
+        " to ", SIGRTMAX, ", is queued for every child"));
   }
   if (sigismember(&blocked, signo) != 1) {
     return absl::FailedPreconditionError(
@@ -286,6 +292,9 @@ absl::Status CheckOptions(const ForkOptions& options) {
     if (fd < 0) {
       return absl::InvalidArgumentError(
           absl::StrCat("fork: keep_fds has ", fd, ", which is no descriptor"));
+    }
+    if (fcntl(fd, F_GETFD) == -1) {
+      return ErrnoStatus(errno, absl::StrCat("fork: keep_fds has ", fd));
     }
   }
   if (options.exit_signal.has_value()) {
@@ -347,6 +356,8 @@ absl::StatusOr<Child> Fork(const ForkOptions& options,
              shared_table.has_value() ? &*shared_table : nullptr, parent, body);
   }
   const int fork_errno = errno;
+  // In both, so that whichever comes first finds that the group is there.
+  if (pid > 0 && options.new_process_group) (void)setpgid(pid, pid);
   (void)sigprocmask(SIG_SETMASK, &before, nullptr);
   if (pid == -1) return ErrnoStatus(fork_errno, "fork");
   if (pidfd.valid()) return Child(pid, std::move(pidfd));

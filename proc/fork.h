@@ -32,8 +32,9 @@
 // or none if the child was given an exit signal.
 //
 // Errors: FailedPrecondition if the process has more than one thread, since the
-// copy would hold their locks for ever; InvalidArgument for an option that is
-// no signal or no descriptor; Unavailable (EAGAIN) or
+// copy would hold their locks for ever, if exit_signal is not blocked, or if
+// what keep_fds names is not open (EBADF); InvalidArgument for an option that
+// can be no signal or no descriptor; Unavailable (EAGAIN) or
 // ResourceExhausted (ENOMEM) when there is no room for a process;
 // ResourceExhausted (EMFILE, ENFILE) when there is no descriptor for its pidfd.
 // After an error there is no child, no zombie, the mask is as before, and
@@ -62,7 +63,8 @@ struct ForkOptions {
   // The child ends by sending this realtime signal, which waits in a queue for
   // whoever takes it, and costs no descriptor: Reaper::exit_signal(). It must
   // be blocked in the caller. For a `body` that does not call execve(2): after
-  // that the kernel sends SIGCHLD instead, and the child's end is found late.
+  // that the kernel sends SIGCHLD instead, and a Reaper finds the end only by
+  // looking, within a second among 500 children and later among more.
   std::optional<int> exit_signal = std::nullopt;
 
   // What the child receives when the thread that called Fork ends, most often

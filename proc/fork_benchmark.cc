@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstddef>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -29,6 +30,8 @@ std::vector<UniqueFd> OpenDescriptors(benchmark::State& state) {
     open_fds.emplace_back(open("/dev/null", O_RDONLY | O_CLOEXEC));
     if (!open_fds.back().valid()) state.SkipWithError("no descriptor is left");
   }
+  // Nobody's table is without gaps.
+  for (size_t i = 0; i < open_fds.size(); i += 100) (void)open_fds[i].Close();
   return open_fds;
 }
 

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -279,6 +280,55 @@ TEST(ForkTest, LeadsAProcessGroupOfItsOwnWhenAsked) {
               IsOkAndHolds(ExitStatus::Exited(0)));
 }
 
+TEST(ForkTest, LeadsItsGroupByTheTimeForkReturns) {
+  for (int i = 0; i < 50; ++i) {
+    Gate gate;
+    absl::StatusOr<Child> child = Fork({.new_process_group = true}, [&] {
+      gate.Wait();
+      return 0;
+    });
+    ASSERT_THAT(child, IsOk());
+    EXPECT_EQ(getpgid(child->pid()), child->pid());
+  }
+}
+
+TEST(ForkTest, LetsAChildInANewPidNamespaceLive) {
+  const absl::StatusOr<ExitStatus> status = ForkAndWait({}, [] {
+    if (unshare(CLONE_NEWPID) == -1) return 77;
+    const absl::StatusOr<ExitStatus> first =
+        ForkAndWait({.parent_death_signal = SIGKILL}, [] { return 5; });
+    return first.ok() && *first == ExitStatus::Exited(5) ? 0 : 1;
+  });
+  ASSERT_THAT(status, IsOk());
+  if (*status == ExitStatus::Exited(77)) {
+    GTEST_SKIP() << "a pid namespace of one's own is not permitted";
+  }
+  EXPECT_EQ(*status, ExitStatus::Exited(0));
+}
+
+TEST(ForkTest, KeepsTheRecordLocksOfTheParent) {
+  // To close any descriptor of a file drops them all, a copy of stdin too.
+  FILE* file = tmpfile();
+  ASSERT_NE(file, nullptr);
+  const UniqueFd old_stdin(fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3));
+  ASSERT_EQ(dup2(fileno(file), STDIN_FILENO), STDIN_FILENO);
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  ASSERT_EQ(fcntl(fileno(file), F_SETLK, &lock), 0);
+  EXPECT_THAT(ForkAndWait({.keep_fds = absl::Span<const int>()},
+                          [] {
+                            struct flock asked = {};
+                            asked.l_type = F_WRLCK;
+                            if (fcntl(STDIN_FILENO, F_GETLK, &asked) == -1) {
+                              return 1;
+                            }
+                            return asked.l_type == F_UNLCK ? 2 : 0;
+                          }),
+              IsOkAndHolds(ExitStatus::Exited(0)));
+  ASSERT_EQ(dup2(old_stdin.get(), STDIN_FILENO), STDIN_FILENO);
+  (void)fclose(file);
+}
+
 TEST(ForkTest, ChildDiesWithItsParentWhenAsked) {
   // The gate's only writing end left is the grandchild's, so end of file here
   // means that it has died, whoever reaps it.
@@ -470,9 +520,10 @@ TEST(ForkTest, LeavesNothingBehindWhenThereIsNoRoomForAProcess) {
 
 TEST(ForkTest, RefusesOptionsThatMeanNothing) {
   const auto body = [] { return 0; };
-  EXPECT_THAT(Fork({.exit_signal = SIGTERM}, body),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("exit_signal SIGTERM")));
+  EXPECT_THAT(
+      Fork({.exit_signal = SIGTERM}, body),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               HasSubstr("exit_signal 15: only a realtime signal, 34 to 64")));
   EXPECT_THAT(Fork({.exit_signal = SIGRTMIN}, body),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        HasSubstr("SIGRTMIN is not blocked")));
@@ -483,6 +534,10 @@ TEST(ForkTest, RefusesOptionsThatMeanNothing) {
   EXPECT_THAT(Fork({.keep_fds = absl::MakeConstSpan(&negative, 1)}, body),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("keep_fds has -5")));
+  const int closed = 777;
+  EXPECT_THAT(Fork({.keep_fds = absl::MakeConstSpan(&closed, 1)}, body),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("keep_fds has 777")));
 }
 
 TEST(ForkTest, LeavesNothingBehindWhenNoDescriptorIsLeft) {

@@ -63,6 +63,10 @@ bool IsSubreaper() {
 
 absl::StatusOr<Orphans> Orphans::Receive(IsMine is_mine,
                                          absl::Duration interval) {
+  if (is_mine == nullptr) {
+    return absl::InvalidArgumentError(
+        "receive orphans: is_mine must be a function that can be called");
+  }
   if (interval <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError(
         absl::StrCat("look for orphans every ", absl::FormatDuration(interval),
@@ -164,6 +168,8 @@ absl::Status Orphans::SetTimer(absl::Duration first) {
 
 absl::Status Orphans::Scan() {
   if (absl::Status owner = CheckOwner(); !owner.ok()) return owner;
+  // Ours, though no Reaper and no Child knows them any more.
+  (void)ReapDropped();
   absl::StatusOr<std::vector<pid_t>> children =
       ProcessTable().ChildrenOf(owner_);
   if (!children.ok()) return children.status();

@@ -44,7 +44,11 @@
 // are not killed: they stay children of this process, and nobody reaps them.
 // Have one Orphans in a process.
 //
-// Errors: Receive: InvalidArgument for an interval that is not positive;
+// A spawned child that was dropped (see child.h) and that a tracer holds may be
+// reported here when it is let go.
+//
+// Errors: Receive: InvalidArgument for an interval that is not positive and for
+// an is_mine that is null;
 // FailedPrecondition where /proc is not mounted, or is that of another pid
 // namespace. Any call in a forked copy is FailedPrecondition. An orphan that
 // somebody else reaped is reported as ExitStatus::Lost(). Without a descriptor

@@ -3,7 +3,6 @@
 
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -67,8 +66,11 @@ absl::StatusOr<Reaper> Reaper::Create(ExitQueue queue) {
   UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
   if (!epoll.valid()) return ErrnoStatus(errno, "epoll_create1");
   if (absl::Status s = WatchWith(epoll, queue.fd(), kQueue); !s.ok()) return s;
-  return Reaper(std::move(epoll),
+  Reaper reaper(std::move(epoll),
                 std::make_unique<ExitQueue>(std::move(queue)));
+  // It will be needed, and there may be no descriptor then.
+  if (absl::Status s = reaper.MakeTimer(); !s.ok()) return s;
+  return reaper;
 }
 
 Reaper::Reaper(UniqueFd epoll, std::unique_ptr<ExitQueue> queue)
@@ -78,7 +80,8 @@ Reaper::Reaper(Reaper&& other) noexcept
     : epoll_(std::move(other.epoll_)),
       queue_(std::move(other.queue_)),
       timer_(std::move(other.timer_)),
-      timer_armed_(std::exchange(other.timer_armed_, false)),
+      timer_set_to_(std::exchange(other.timer_set_to_, kNever)),
+      next_look_(std::exchange(other.next_look_, kNever)),
       children_(std::exchange(other.children_, {})),
       ended_(std::exchange(other.ended_, {})),
       without_pidfd_(std::exchange(other.without_pidfd_, 0)),
@@ -93,7 +96,8 @@ Reaper& Reaper::operator=(Reaper&& other) noexcept {
   std::swap(epoll_, former.epoll_);
   std::swap(queue_, former.queue_);
   std::swap(timer_, former.timer_);
-  std::swap(timer_armed_, former.timer_armed_);
+  std::swap(timer_set_to_, former.timer_set_to_);
+  std::swap(next_look_, former.next_look_);
   std::swap(children_, former.children_);
   std::swap(ended_, former.ended_);
   std::swap(without_pidfd_, former.without_pidfd_);
@@ -120,27 +124,36 @@ std::optional<int> Reaper::exit_signal() const {
 absl::Status Reaper::Add(Child&& child, uint64_t tag) {
   const int pidfd = child.fd();
   if (pidfd == -1) return AddWithoutPidfd(std::move(child), tag);
+  // It may be somebody else's, or nobody's any more.
+  if (absl::Status s = child.HasEnded().status(); !s.ok()) return s;
   const pid_t pid = child.pid();
+  if (absl::Status s = GiveWay(pid); !s.ok()) return s;
   if (absl::Status s = WatchWith(epoll_, pidfd, pid); !s.ok()) return s;
-  GiveWay(pid);
   children_.emplace(pid, Entry{std::move(child), tag});
-  return found_.empty() ? absl::OkStatus() : WakeIn(absl::ZeroDuration());
+  return SetTimer();
 }
 
 // A new child has the pid of one that is still here: somebody else has reaped
 // that one, and the kernel has handed out its number again.
-void Reaper::GiveWay(pid_t pid) {
+absl::Status Reaper::GiveWay(pid_t pid) {
   const auto it = children_.find(pid);
-  if (it == children_.end()) return;
+  if (it == children_.end()) return absl::OkStatus();
   Child& child = it->second.child;
   ExitStatus status = ExitStatus::Lost();
   if (child.fd() == -1) {
     (void)std::move(child).Release();
-  } else if (absl::StatusOr<ExitStatus> told = child.Wait(); told.ok()) {
-    status = *told;
+  } else {
+    const absl::StatusOr<std::optional<ExitStatus>> told = child.TryWait();
+    if (!told.ok()) return told.status();
+    if (!told->has_value()) {
+      return absl::AlreadyExistsError(
+          absl::StrCat("add child ", pid, ": it has been added already"));
+    }
+    status = **told;
   }
   found_.push_back({pid, it->second.tag, status});
   Forget(it);
+  return absl::OkStatus();
 }
 
 void Reaper::Forget(Children::iterator it) {
@@ -161,26 +174,42 @@ bool Reaper::Announces(const Child& child) const {
 }
 
 absl::Status Reaper::AddWithoutPidfd(Child&& child, uint64_t tag) {
-  const bool silent = !Announces(child);
-  if (!timer_armed_ || (silent && silent_ == 0)) {
-    if (absl::Status s = WakeIn(silent ? kSilent : kAnnounced); !s.ok()) {
-      return s;
-    }
-  }
+  if (absl::Status s = MakeTimer(); !s.ok()) return s;
+  // Its announcement may have come before its Add(), and gone. So look.
+  const absl::StatusOr<std::optional<ExitStatus>> status = child.TryWait();
+  if (!status.ok()) return status.status();
   const pid_t pid = child.pid();
-  GiveWay(pid);
-  const auto it = children_.emplace(pid, Entry{std::move(child), tag}).first;
+  if (status->has_value()) {
+    found_.push_back({pid, tag, **status});
+    return SetTimer();
+  }
+  if (child.fd() != -1) return Add(std::move(child), tag);  // It was given one.
+  if (absl::Status s = GiveWay(pid); !s.ok()) return s;
+  const bool silent = !Announces(child);
+  if (without_pidfd_ == 0 || (silent && silent_ == 0)) {
+    const absl::Duration soon = silent ? kSilent : kAnnounced;
+    next_look_ = std::min(next_look_, MonotonicNow() + soon);
+  }
+  children_.emplace(pid, Entry{std::move(child), tag});
   ++without_pidfd_;
   silent_ += silent ? 1 : 0;
-  // Its announcement may have come before its Add(), and gone.
-  if (absl::Status s = LookAfter(it).status(); !s.ok()) return s;
-  return found_.empty() ? absl::OkStatus() : WakeIn(absl::ZeroDuration());
+  return SetTimer();
 }
 
 absl::StatusOr<bool> Reaper::LookAfter(Children::iterator it) {
   Child& child = it->second.child;
+  const bool had_pidfd = child.fd() != -1;
+  const bool silent = !had_pidfd && !Announces(child);
   const absl::StatusOr<std::optional<ExitStatus>> status = child.TryWait();
   if (!status.ok()) return status.status();
+  if (!had_pidfd && child.fd() != -1) {
+    // It has become another program, and has been given a pidfd to be known by.
+    --without_pidfd_;
+    silent_ -= silent ? 1 : 0;
+    if (absl::Status s = WatchWith(epoll_, child.fd(), child.pid()); !s.ok()) {
+      return s;
+    }
+  }
   if (!status->has_value()) return false;
   found_.push_back({child.pid(), it->second.tag, **status});
   Forget(it);
@@ -202,22 +231,33 @@ absl::Status Reaper::LookAfterSome(size_t most) {
   return absl::OkStatus();
 }
 
-absl::Status Reaper::WakeIn(absl::Duration delay) {
-  if (!timer_.valid()) {
-    UniqueFd timer(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-    if (!timer.valid()) return ErrnoStatus(errno, "timerfd_create");
-    if (absl::Status s = WatchWith(epoll_, timer.get(), kTimer); !s.ok())
-      return s;
-    timer_ = std::move(timer);
+absl::Status Reaper::MakeTimer() {
+  if (timer_.valid()) return absl::OkStatus();
+  UniqueFd timer(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+  if (!timer.valid()) return ErrnoStatus(errno, "timerfd_create");
+  if (absl::Status s = WatchWith(epoll_, timer.get(), kTimer); !s.ok()) {
+    return s;
   }
-  // Zero would disarm it. To set it makes it unreadable until then.
-  const itimerspec when = {
-      .it_interval = {},
-      .it_value = absl::ToTimespec(std::max(delay, absl::Nanoseconds(1)))};
-  if (timerfd_settime(timer_.get(), 0, &when, nullptr) == -1) {
+  timer_ = std::move(timer);
+  return absl::OkStatus();
+}
+
+// At once while somebody is found and not reported, which keeps fd() readable;
+// else when it is time to look. That time is never put off.
+absl::Status Reaper::SetTimer() {
+  const absl::Duration when =
+      found_.empty() && !look_after_all_ ? next_look_ : absl::ZeroDuration();
+  if (when == timer_set_to_) return absl::OkStatus();
+  if (absl::Status s = MakeTimer(); !s.ok()) return s;
+  itimerspec spec = {};  // Disarmed.
+  if (when != absl::InfiniteDuration()) {
+    // A zero would disarm it, too; what is past is at once.
+    spec.it_value = absl::ToTimespec(std::max(when, absl::Nanoseconds(1)));
+  }
+  if (timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &spec, nullptr) == -1) {
     return ErrnoStatus(errno, "timerfd_settime");
   }
-  timer_armed_ = true;
+  timer_set_to_ = when;
   return absl::OkStatus();
 }
 
@@ -237,28 +277,24 @@ absl::StatusOr<std::optional<Reaper::Exit>> Reaper::NextFound() {
   if (found_.empty()) return std::nullopt;
   const Exit exit = found_.back();
   found_.pop_back();
-  // fd() stays readable for as long as there are more.
-  absl::Duration delay = silent_ > 0 ? kSilent : kAnnounced;
-  if (!found_.empty()) delay = absl::ZeroDuration();
-  if (absl::Status s = WakeIn(delay); !s.ok()) return s;
+  if (absl::Status s = SetTimer(); !s.ok()) return s;
   return exit;
 }
 
 absl::StatusOr<std::optional<Reaper::Exit>> Reaper::NextQueued() {
-  while (const std::optional<pid_t> pid = queue_->Next()) {
+  bool ended = false;
+  while (!ended) {
+    const std::optional<pid_t> pid = queue_->Next();
+    if (queue_->MayHaveLost()) look_after_all_ = true;
+    if (!pid.has_value()) break;
     const auto it = children_.find(*pid);
     if (it == children_.end()) continue;
-    const absl::StatusOr<bool> ended = LookAfter(it);
-    if (!ended.ok()) return ended.status();
-    if (!*ended) continue;
-    if (queue_->MayHaveLost()) {
-      look_after_all_ = true;
-      if (absl::Status s = WakeIn(absl::ZeroDuration()); !s.ok()) return s;
-    }
-    const Exit exit = found_.back();
-    found_.pop_back();
-    return exit;
+    const absl::StatusOr<bool> looked = LookAfter(it);
+    if (!looked.ok()) return looked.status();
+    ended = *looked;
   }
+  if (ended) return NextFound();
+  if (absl::Status s = SetTimer(); !s.ok()) return s;
   return std::nullopt;
 }
 
@@ -284,13 +320,8 @@ absl::StatusOr<std::optional<Reaper::Exit>> Reaper::NextByPidfd() {
     if (it == children_.end()) continue;
     const absl::StatusOr<bool> ended = LookAfter(it);
     if (!ended.ok()) return ended.status();
-    if (!*ended) {
-      Hold(it->second);
-      continue;
-    }
-    const Exit exit = found_.back();
-    found_.pop_back();
-    return exit;
+    if (*ended) break;
+    Hold(it->second);
   }
   return NextFound();
 }
@@ -310,16 +341,12 @@ absl::Status Reaper::TimeToLook() {
   if (std::exchange(look_after_all_, false)) {
     to_look_after_.clear();
     if (absl::Status s = LookAfterSome(children_.size()); !s.ok()) return s;
-  } else if (absl::Status s = LookAfterSome(kLooksAtATime); !s.ok()) {
-    return s;
+  } else if (MonotonicNow() >= next_look_) {
+    if (absl::Status s = LookAfterSome(kLooksAtATime); !s.ok()) return s;
+    next_look_ = MonotonicNow() + (silent_ > 0 ? kSilent : kAnnounced);
   }
-  // Left as it is, expired, it keeps fd() readable for those who were found.
-  if (!found_.empty()) return absl::OkStatus();
-  if (without_pidfd_ > 0) return WakeIn(silent_ > 0 ? kSilent : kAnnounced);
-  uint64_t expirations;
-  (void)!read(timer_.get(), &expirations, sizeof(expirations));
-  timer_armed_ = false;
-  return absl::OkStatus();
+  if (without_pidfd_ == 0) next_look_ = absl::InfiniteDuration();
+  return SetTimer();
 }
 
 absl::Status Reaper::SignalAll(int signo) {

@@ -39,7 +39,10 @@
 // of it, the Exit. Destroying a Reaper kills and reaps the children it still
 // has; those that do not die within 100 ms are put aside, see child.h.
 //
-// Errors: Next() fails only where waiting itself does; a child that somebody
+// Errors: Add: FailedPrecondition for a child that is not the caller's to give,
+// or no more; AlreadyExists for one that was given already; else what
+// epoll_ctl(2) says. Next() fails only where waiting itself does; a child that
+// somebody
 // else reaped is reported like any other, if its status cannot be had as
 // ExitStatus::Lost().
 //
@@ -113,6 +116,8 @@ class Reaper {
   absl::Status SignalAll(int signo);
 
  private:
+  static constexpr absl::Duration kNever = absl::InfiniteDuration();
+
   struct Entry {
     Child child;
     uint64_t tag;
@@ -123,7 +128,7 @@ class Reaper {
 
   Reaper(UniqueFd epoll, std::unique_ptr<ExitQueue> queue);
 
-  void GiveWay(pid_t pid);
+  absl::Status GiveWay(pid_t pid);
   absl::StatusOr<std::optional<Exit>> NextByPidfd();
   void Hold(Entry& entry);
 
@@ -136,12 +141,14 @@ class Reaper {
   absl::Status LookAfterSome(size_t most);
   void Forget(Children::iterator it);
   absl::Status TimeToLook();
-  absl::Status WakeIn(absl::Duration delay);
+  absl::Status MakeTimer();
+  absl::Status SetTimer();
 
   UniqueFd epoll_;
   std::unique_ptr<ExitQueue> queue_;  // May be null.
   UniqueFd timer_;                    // When there is somebody to look after.
-  bool timer_armed_ = false;
+  absl::Duration timer_set_to_ = kNever;  // As MonotonicNow() counts.
+  absl::Duration next_look_ = kNever;
 
   Children children_;
   std::vector<pid_t> ended_;  // Whose pidfd epoll has found readable.

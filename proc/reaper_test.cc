@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/proc/reaper.h"
 
+#include <fcntl.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <sys/resource.h>
@@ -8,9 +9,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -22,6 +25,7 @@
 #include "absl/status/status.h"
 #include "absl/status/status_matchers.h"
 #include "absl/status/statusor.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "brood/proc/child.h"
 #include "brood/proc/exit_queue.h"
@@ -38,6 +42,7 @@ namespace {
 
 using ::absl_testing::IsOk;
 using ::absl_testing::IsOkAndHolds;
+using ::absl_testing::StatusIs;
 using ::testing::AnyOf;
 using ::testing::Ne;
 
@@ -506,6 +511,105 @@ TEST_P(ReaperWithExitQueueTest, ReportsAChildThatBecameAnotherProgram) {
                          1),
               IsOk());
   EXPECT_EQ(NextExit(reaper).status, ExitStatus::Exited(5));
+}
+
+TEST_P(ReaperTest, IsNotKeptFromLookingByChildrenThatEndAtOnce) {
+  Reaper reaper = MakeReaper();
+  ASSERT_THAT(reaper.Add(MustFork(reaper,
+                                  [] {
+                                    execl("/bin/true", "true", nullptr);
+                                    return 1;
+                                  }),
+                         1),
+              IsOk());
+  const absl::Time deadline = absl::Now() + absl::Seconds(30);
+  bool found = false;
+  while (!found && absl::Now() < deadline) {
+    Child brief = MustFork(reaper, [] { return 0; });
+    AwaitEnd(brief.pid());
+    ASSERT_THAT(reaper.Add(std::move(brief), 2), IsOk());
+    absl::StatusOr<std::optional<Reaper::Exit>> exit = reaper.Next();
+    for (; exit.ok() && exit->has_value(); exit = reaper.Next()) {
+      found = found || (*exit)->tag == 1;
+    }
+    ASSERT_THAT(exit, IsOk());
+  }
+  EXPECT_TRUE(found);
+}
+
+TEST_P(ReaperTest, RefusesAChildThatIsNotTheCallersToGive) {
+  Reaper reaper = MakeReaper();
+  Child child = MustFork(reaper, [] { return 0; });
+  const pid_t pid = child.pid();
+  AwaitEnd(pid);
+  (void)std::move(child).Release();
+  EXPECT_THAT(reaper.Add(std::move(child), 1),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_EQ(reaper.size(), 0);
+  EXPECT_THAT(reaper.Next(), IsOkAndHolds(std::nullopt));
+  EXPECT_EQ(waitpid(pid, nullptr, __WALL), pid);
+}
+
+TEST_P(ReaperTest, KillsAllThatATracerHoldsWithinOneTimeForAll) {
+  std::vector<std::unique_ptr<TracedChild>> traced;
+  {
+    Reaper reaper = MakeReaper();
+    for (int i = 0; i < 10; ++i) {
+      traced.push_back(std::make_unique<TracedChild>(
+          ForkOptions{.exit_signal = reaper.exit_signal()}));
+      if (!traced.back()->permitted()) {
+        GTEST_SKIP() << "ptrace is not permitted";
+      }
+      ASSERT_THAT(reaper.Add(std::move(traced.back()->child()), i), IsOk());
+      traced.back()->Die();
+    }
+    const absl::Time before = absl::Now();
+    { const Reaper dropped = std::move(reaper); }
+    EXPECT_LT(absl::Now() - before, absl::Milliseconds(700));
+  }
+  // Each has inherited the grips of those before it.
+  for (; !traced.empty(); traced.pop_back()) traced.back()->LetGo();
+  EXPECT_EQ(ReapDropped(), 0);
+  // It stayed ignored, since they had still to announce their end.
+  if (GetParam() == Way::kExitQueue) {
+    struct sigaction by_default = {};
+    struct sigaction left;
+    ASSERT_EQ(sigaction(SIGRTMAX, &by_default, &left), 0);
+    EXPECT_EQ(left.sa_handler, SIG_IGN);
+  }
+}
+
+TEST_P(ReaperWithExitQueueTest, TakesNobodysChildForOneThatBecameAProgram) {
+  Reaper reaper = MakeReaper();
+  Gate gate;
+  Child child = MustFork(reaper, [&] {
+    (void)fcntl(gate.read_fd(), F_SETFD, 0);
+    (void)dup2(gate.read_fd(), STDIN_FILENO);
+    gate.Open();
+    execl("/bin/cat", "cat", nullptr);
+    return 1;
+  });
+  const pid_t pid = child.pid();
+  ASSERT_THAT(reaper.Add(std::move(child), 1), IsOk());
+  gate.Open();
+  // Once it is like any other child it can be stolen, and its pid be another's.
+  while (waitpid(pid, nullptr, 0) == -1) ASSERT_EQ(errno, ECHILD);
+  Gate second_gate;
+  const pid_t second = ForkAs(pid, [&] {
+    second_gate.Wait();
+    return 8;
+  });
+  if (second != -1) {
+    EXPECT_THAT(reaper.SignalAll(SIGKILL), IsOk());
+  }
+  const Reaper::Exit exit = NextExit(reaper);
+  EXPECT_EQ(exit.tag, 1);
+  EXPECT_THAT(exit.status, AnyOf(ExitStatus::Lost(), ExitStatus::Exited(0)));
+  if (second == -1) GTEST_SKIP() << "to choose a pid is not permitted";
+  second_gate.Open();
+  int status;
+  EXPECT_EQ(RetryOnEintr([&] { return waitpid(pid, &status, 0); }), pid);
+  EXPECT_EQ(WEXITSTATUS(status), 8);
 }
 
 TEST_P(ReaperWithExitQueueTest, OwnsChildrenWithAPidfdToo) {

@@ -28,6 +28,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "brood/proc/child.h"
 #include "brood/proc/exit_status.h"
@@ -148,6 +149,10 @@ absl::Status CheckFds(const SpawnOptions& options) {
                                     " is also that of fds[", j, "]"));
       }
     }
+    if (fd.parent < 0) {
+      return Invalid(absl::StrCat(name, ": the parent's descriptor ", fd.parent,
+                                  " is negative"));
+    }
     if (fcntl(fd.parent, F_GETFD) == -1) {
       return ErrnoStatus(
           errno, absl::StrCat("spawn: ", name, ": the parent's descriptor ",
@@ -171,7 +176,7 @@ absl::Status CheckNumbers(const SpawnOptions& options) {
   }
   if (options.umask.has_value() && (*options.umask & ~kAllPermissions) != 0) {
     return Invalid(
-        absl::StrCat("umask: ", *options.umask, " is not within 0777"));
+        absl::StrFormat("umask: 0%o is not within 0777", *options.umask));
   }
   if (options.nice.has_value() &&
       (*options.nice < kMostNice || *options.nice > kLeastNice)) {
@@ -335,15 +340,18 @@ void Preparation::PrepareFds() {
     return std::ranges::count(fds, child, &SpawnFd::child) != 0;
   };
   for (int fd = 0; options_.inherit_stdio && fd < kStdioFds; ++fd) {
-    if (!goes_to(fd) && fcntl(fd, F_GETFD) != -1) fds.push_back({fd, fd});
+    // Close-on-exec, it was not opened to be standard: somebody had closed the
+    // stream, and a file, or a slot, was given the number.
+    const int flags = fcntl(fd, F_GETFD);
+    if (!goes_to(fd) && flags != -1 && (flags & FD_CLOEXEC) == 0) {
+      fds.push_back({fd, fd});
+    }
   }
   for (const SpawnFd& fd : fds) {
     const int from = loan_.Lower(fd.parent);
     prepared_moves_.push_back(
         {from, fd.child, from != fd.child && goes_to(from)});
     kept_fds_.push_back(from);
-    plan_.first_parking_fd =
-        std::max({plan_.first_parking_fd, from + 1, fd.child + 1});
   }
   if (cgroup_procs_.valid()) {
     plan_.cgroup_procs_fd = loan_.Lower(cgroup_procs_.get());

@@ -39,7 +39,7 @@
 // Threads: safe, at any time and in any number, if none changes the environment
 // meanwhile, setenv(3). Signals: all are blocked in the calling thread for the
 // length of the call, which ends when the program runs; SIGCHLD may do what it
-// likes. Fork: no state.
+// likes. Fork: no state, but for a lock around a child that changes its user.
 //
 // Rests on: clone(2) with CLONE_VM, CLONE_VFORK, CLONE_FILES and CLONE_PIDFD
 // (Linux 5.4), close_range(2) with CLOSE_RANGE_UNSHARE (Linux 5.9). Where the
@@ -80,8 +80,8 @@ struct SpawnOptions {
   // The child's descriptors, besides those of `inherit_stdio`. Numbers may
   // change places: {{1, 2}, {2, 1}}. They are never close-on-exec there.
   std::vector<SpawnFd> fds = {};
-  // 0, 1 and 2 are the child's as well, those of them that are open and that
-  // `fds` do not replace.
+  // 0, 1 and 2 are the child's as well, those of them that are open, are not
+  // close-on-exec, and that `fds` do not replace.
   bool inherit_stdio = true;
 
   // The child leads a session of its own, and so a process group, without a

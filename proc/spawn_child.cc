@@ -105,16 +105,29 @@ bool LeaveParentsFds(SpawnPlan& plan) {
   return true;
 }
 
-// Out of each other's way, so that 1 and 2 can change places. Now, and not when
-// they are moved, because by then a limit of the child's may leave no room.
+bool IsTarget(const SpawnPlan& plan, int fd) {
+  for (size_t i = 0; i < plan.fd_move_count; ++i) {
+    if (plan.fd_moves[i].to == fd) return true;
+  }
+  return false;
+}
+
+// Out of each other's way, so that 1 and 2 can change places: to the lowest
+// numbers where nothing is and nothing is to go. Now, and not when they are
+// moved, because by then a limit of the child's may leave no room.
 bool ParkFds(SpawnPlan& plan) {
   for (size_t i = 0; i < plan.fd_move_count; ++i) {
     SpawnFdMove& move = plan.fd_moves[i];
     if (!move.park) continue;
-    move.from =
-        static_cast<int>(syscall(SYS_fcntl, move.from, F_DUPFD_CLOEXEC,
-                                 static_cast<long>(plan.first_parking_fd)));
-    if (move.from == -1) return FailWithErrno(plan, SpawnStage::kParkFd, i);
+    int copy = -1;
+    do {
+      const long lowest = copy + 1;
+      if (copy != -1) (void)syscall(SYS_close, copy);
+      copy = static_cast<int>(
+          syscall(SYS_fcntl, move.from, F_DUPFD_CLOEXEC, lowest));
+      if (copy == -1) return FailWithErrno(plan, SpawnStage::kParkFd, i);
+    } while (IsTarget(plan, copy));
+    move.from = copy;
   }
   return true;
 }

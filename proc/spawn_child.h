@@ -77,7 +77,6 @@ struct SpawnPlan {
   size_t kept_fd_count = 0;
   SpawnFdMove* fd_moves = nullptr;
   size_t fd_move_count = 0;
-  int first_parking_fd = 0;  // Nothing is moved from or to there, or beyond.
 
   bool new_session = false;
   int process_group = -1;  // 0: its own; -1: the parent's.

@@ -417,7 +417,7 @@ TEST(SpawnTest, NamesTheArgumentThatNoKernelWouldTake) {
        "process_group and new_session"},
       {{"true"}, {.process_group = -5}, "process_group: -5"},
       {{"true"}, {.cgroup = ""}, "cgroup: is empty"},
-      {{"true"}, {.umask = 01000}, "umask: 512"},
+      {{"true"}, {.umask = 01000}, "umask: 01000"},
       {{"true"}, {.nice = -21}, "nice: -21"},
       {{"true"}, {.nice = 20}, "nice: 20"},
       {{"true"}, {.run_as = Credentials{.uid = unchanged}}, "run_as: uid -1"},
@@ -446,13 +446,16 @@ TEST(SpawnTest, NamesADescriptorThatIsClosed) {
   UniqueFd closed(open("/dev/null", O_RDONLY | O_CLOEXEC));
   const int number = closed.get();
   (void)closed.Close();
-  for (const int fd : {number, -1}) {
-    const absl::Status status =
-        Spawn({"true"}, {.fds = {{.child = 0, .parent = fd}}}).status();
-    EXPECT_EQ(ErrnoOf(status), EBADF);
-    EXPECT_THAT(status.message(), HasSubstr(absl::StrCat(
-                                      "fds[0]: the parent's descriptor ", fd)));
-  }
+  const auto spawn = [](int fd) {
+    return Spawn({"true"}, {.fds = {{.child = 0, .parent = fd}}}).status();
+  };
+  EXPECT_EQ(ErrnoOf(spawn(number)), EBADF);
+  EXPECT_THAT(
+      spawn(number).message(),
+      HasSubstr(absl::StrCat("fds[0]: the parent's descriptor ", number)));
+  EXPECT_THAT(spawn(-1),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("fds[0]: the parent's descriptor -1 is")));
 }
 
 struct Refused {
@@ -672,6 +675,30 @@ TEST_F(SpawnInAForkTest, LetsDescriptorsChangePlaces) {
             ExitStatus::Exited(0));
   EXPECT_EQ(scratch.Read("one"), "err\n");
   EXPECT_EQ(scratch.Read("two"), "out\n");
+}
+
+TEST_F(SpawnInAForkTest, LetsDescriptorsChangePlacesBesideTheHighestOfAll) {
+  EXPECT_EQ(InAChild([] {
+              const rlimit few = {.rlim_cur = 64, .rlim_max = 64};
+              if (setrlimit(RLIMIT_NOFILE, &few) == -1) return 1;
+              const UniqueFd file(open("/dev/null", O_RDWR | O_CLOEXEC));
+              const absl::StatusOr<ExitStatus> status = SpawnAndWait(
+                  {"true"}, {.fds = {{63, file.get()}, {1, 2}, {2, 1}}});
+              return status.ok() && status->success() ? 0 : 2;
+            }),
+            ExitStatus::Exited(0));
+}
+
+TEST_F(SpawnInAForkTest, TakesNothingOfTheParentsForAStandardStream) {
+  EXPECT_EQ(InAChild([] {
+              (void)close(STDIN_FILENO);
+              const UniqueFd file(open("/dev/null", O_RDWR | O_CLOEXEC));
+              if (file.get() != STDIN_FILENO) return 1;
+              const absl::StatusOr<ExitStatus> status =
+                  SpawnAndWait({"sh", "-c", "test ! -e /proc/$$/fd/0"});
+              return status.ok() && status->success() ? 0 : 2;
+            }),
+            ExitStatus::Exited(0));
 }
 
 TEST(SpawnTest, LetsDescriptorsGoRoundInACircleWithOneLimitOfTheirOwn) {

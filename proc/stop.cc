@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -32,6 +33,26 @@ namespace {
 // children, or somebody else's. So look, at growing intervals.
 constexpr absl::Duration kFirstLook = absl::Milliseconds(1);
 constexpr absl::Duration kLongestLook = absl::Milliseconds(100);
+
+// Linux 6.9.
+constexpr unsigned kSignalProcessGroup = 1 << 2;
+
+// The group is meant by its leader's identity, which no other process gets.
+// Where the kernel cannot do that, by its number, if the leader still has it.
+bool SignalGroup(int pidfd, pid_t leader, int signo) {
+  if (syscall(SYS_pidfd_send_signal, pidfd, signo, nullptr,
+              kSignalProcessGroup) == 0) {
+    return true;
+  }
+  if (errno != EINVAL) return false;
+  siginfo_t info = {};
+  if (syscall(SYS_waitid, P_PIDFD, pidfd, &info,
+              WEXITED | WNOHANG | WNOWAIT | __WALL, nullptr) == -1) {
+    errno = ESRCH;
+    return false;
+  }
+  return killpg(leader, signo) == 0;
+}
 
 absl::Status CheckPlan(const StopPlan& plan) {
   if (plan.steps.empty()) {
@@ -62,7 +83,7 @@ absl::StatusOr<Stop> Stop::Begin(Child&& child, StopPlan plan) {
   if (plan.whole_group && getpgid(pid) != pid) {
     return absl::FailedPreconditionError(
         absl::StrCat("stop: the whole group of child ", pid,
-                     ": it leads none of its own; start it so"));
+                     ": it leads none; start it with new_process_group"));
   }
   UniqueFd own_pidfd;
   if (child.fd() == -1) {
@@ -86,7 +107,7 @@ absl::StatusOr<Stop> Stop::Begin(Child&& child, StopPlan plan) {
             std::move(timer), std::move(own_pidfd));
   absl::StatusOr<bool> ended = stop.child_.HasEnded();
   absl::Status begun = ended.status();
-  if (begun.ok() && !*ended) begun = stop.TakeDueSteps();
+  if (begun.ok() && !*ended) stop.TakeDueSteps();
   if (begun.ok()) begun = stop.WakeAt(stop.NextStep()).status();
   if (!begun.ok()) {
     child = std::move(stop.child_);
@@ -117,40 +138,42 @@ void Stop::Schedule(const absl::Time& deadline) {
   absl::Duration backward = now + Deadline(deadline).Left();
   end_ = std::min(forward, backward);
   for (size_t i = plan_.steps.size(); i-- > 0;) {
-    backward -= plan_.steps[i].patience;
+    // One that may last for ever has no claim on the time before the deadline.
+    const absl::Duration patience = plan_.steps[i].patience;
+    if (patience != absl::InfiniteDuration()) backward -= patience;
     starts_[i] = std::max(now, std::min(starts_[i], backward));
   }
 }
 
 absl::Status Stop::Send(int signo) {
-  // The group's number is its own while the child has not been reaped.
   if (!plan_.whole_group) return child_.Signal(signo);
-  if (killpg(child_.pid(), signo) == 0) return absl::OkStatus();
+  const int pidfd = own_pidfd_.valid() ? own_pidfd_.get() : child_.fd();
+  if (SignalGroup(pidfd, child_.pid(), signo)) return absl::OkStatus();
   return ErrnoStatus(errno, absl::StrCat("send ", NameOfSignal(signo),
                                          " to process group ", child_.pid()));
 }
 
-absl::Status Stop::TakeDueSteps() {
+void Stop::TakeDueSteps() {
   for (; taken_ < starts_.size() && starts_[taken_] <= MonotonicNow();
        ++taken_) {
     for (const int signo : {plan_.steps[taken_].signo, SIGCONT}) {
       absl::Status sent = Send(signo);
       // It may have ended since we looked.
-      if (!sent.ok() && ErrnoOf(sent) != ESRCH) return sent;
+      if (ErrnoOf(sent) != ESRCH) trouble_.Update(sent);
     }
   }
-  return absl::OkStatus();
 }
 
 absl::Duration Stop::NextStep() const {
   return taken_ < starts_.size() ? starts_[taken_] : end_;
 }
 
-bool Stop::GroupRemains() const {
+absl::StatusOr<bool> Stop::GroupRemains() const {
   const absl::StatusOr<std::vector<Process>> all = ProcessTable().List();
-  return all.ok() && std::ranges::any_of(*all, [&](const Process& process) {
-           return process.process_group == child_.pid() && !process.zombie();
-         });
+  if (!all.ok()) return all.status();
+  return std::ranges::any_of(*all, [&](const Process& process) {
+    return process.process_group == child_.pid() && !process.zombie();
+  });
 }
 
 absl::StatusOr<std::optional<Stop::Result>> Stop::WakeAt(absl::Duration when) {
@@ -174,10 +197,14 @@ absl::StatusOr<std::optional<Stop::Result>> Stop::Next() {
   (void)RetryOnEintr([&] { return epoll_wait(epoll_.get(), &event, 1, 0); });
   const absl::StatusOr<bool> ended = child_.HasEnded();
   if (!ended.ok()) return ended.status();
-  bool group_remains = plan_.whole_group && (!*ended || GroupRemains());
-  const bool done = *ended && !group_remains;
-  if (!done) {
-    if (absl::Status s = TakeDueSteps(); !s.ok()) return s;
+  bool group_remains = plan_.whole_group;
+  if (plan_.whole_group && *ended) {
+    const absl::StatusOr<bool> remains = GroupRemains();
+    if (!remains.ok()) return remains.status();
+    group_remains = *remains;
+  }
+  if (!*ended || group_remains) {
+    TakeDueSteps();
     if (MonotonicNow() < end_) {
       absl::Duration when = NextStep();
       if (*ended) {
@@ -188,7 +215,8 @@ absl::StatusOr<std::optional<Stop::Result>> Stop::Next() {
     }
   }
   Result result = {.signo = taken_ == 0 ? 0 : plan_.steps[taken_ - 1].signo,
-                   .group_remains = group_remains};
+                   .group_remains = group_remains,
+                   .trouble = trouble_};
   absl::StatusOr<std::optional<ExitStatus>> status = child_.TryWait();
   if (!status.ok()) return status.status();
   result.status = *status;

@@ -26,7 +26,9 @@
 // obey. It has its patience; then comes the next. With `whole_group` the signal
 // goes to the child's whole process group, and the steps go on until nobody of
 // it is left; for as long the child itself, if it has ended, is kept a zombie,
-// so that the number of the group cannot become another's.
+// so that the number of the group cannot become another's. Should somebody else
+// reap it all the same, the group is still signalled by its own identity (Linux
+// 6.9), or not at all.
 //
 // Readiness: fd() polls readable when Next() would take a step or yield the
 // result.
@@ -38,8 +40,8 @@
 // Errors: Begin: InvalidArgument for a plan without steps, with a signal that
 // is none or with a negative patience; FailedPrecondition for `whole_group` and
 // a child that leads no group; else what epoll_create1(2), timerfd_create(2)
-// and pidfd_open(2) say. Next: what waiting and signalling say; OutOfRange
-// after the result.
+// and pidfd_open(2) say. Next: what waiting says, and reading /proc for a group;
+// OutOfRange after the result.
 //
 // Threads: one at a time. Signals: none used. Fork: a copy in a child process
 // must only be destroyed. Rests on: pidfd_send_signal(2), killpg(2),
@@ -88,6 +90,8 @@ class Stop {
     int signo = 0;
     // Somebody of its process group is left.
     bool group_remains = false;
+    // The first signal that could not be sent, if any: EPERM.
+    absl::Status trouble = absl::OkStatus();
   };
 
   // Takes the first step at once.
@@ -105,17 +109,18 @@ class Stop {
        UniqueFd own_pidfd);
 
   void Schedule(const absl::Time& deadline);
-  absl::Status TakeDueSteps();
+  void TakeDueSteps();
   absl::Duration NextStep() const;  // Or the end of the plan.
   absl::Status Send(int signo);
-  bool GroupRemains() const;
+  absl::StatusOr<bool> GroupRemains() const;
   absl::StatusOr<std::optional<Result>> WakeAt(absl::Duration when);
 
   Child child_;
   StopPlan plan_;
   UniqueFd epoll_;
   UniqueFd timer_;
-  UniqueFd own_pidfd_;                  // For a child that has none.
+  UniqueFd own_pidfd_;  // For a child that has none.
+  absl::Status trouble_;
   std::vector<absl::Duration> starts_;  // Of the steps, as MonotonicNow().
   absl::Duration end_;
   size_t taken_ = 0;

@@ -3,9 +3,11 @@
 
 #include <poll.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <optional>
 #include <utility>
@@ -21,6 +23,7 @@
 #include "brood/proc/exit_status.h"
 #include "brood/proc/fork.h"
 #include "brood/proc/posix.h"
+#include "brood/tests/deny_syscalls.h"
 #include "brood/tests/gate.h"
 #include "brood/tests/traced_child.h"
 #include "gmock/gmock.h"
@@ -254,6 +257,65 @@ TEST(StopTest, NoticesWhenATracerLetsGo) {
   EXPECT_EQ(Finish(stop).status, ExitStatus::Exited(9));
 }
 
+TEST(StopTest, GivesTheFirstStepItsPatienceBeforeALastOneWithoutEnd) {
+  Gate gate;
+  Stop stop = MustBegin(
+      Living(gate, /*stubborn=*/false),
+      {.steps = {{SIGTERM, kLong}, {SIGKILL, absl::InfiniteDuration()}},
+       .deadline = absl::Now() + kLong});
+  const Stop::Result result = Finish(stop);
+  EXPECT_EQ(result.status, ExitStatus::Killed(SIGTERM));
+  EXPECT_EQ(result.signo, SIGTERM);
+}
+
+TEST(StopTest, GoesOnWhenASignalIsForbidden) {
+  const absl::StatusOr<ExitStatus> status = [] {
+    Child parent = MustFork({}, [] {
+      Gate gate;
+      Child child = Living(gate, /*stubborn=*/true);
+      DenySyscalls({SYS_pidfd_send_signal}, EPERM);
+      Stop stop = MustBegin(std::move(child),
+                            {.steps = {{SIGTERM, kShort}, {SIGKILL, kShort}}});
+      const Stop::Result result = Finish(stop);
+      if (result.status.has_value() || ErrnoOf(result.trouble) != EPERM) {
+        return 1;
+      }
+      Child back = std::move(stop).Release();
+      gate.Open();
+      return back.Wait().ok() ? 0 : 2;
+    });
+    return parent.Wait();
+  }();
+  EXPECT_THAT(status, IsOkAndHolds(ExitStatus::Exited(0)));
+}
+
+TEST_F(StopGroupTest, SignalsNoStrangerWhenTheLeaderWasStolen) {
+  Gate gate;
+  const pid_t pid = fork();
+  ASSERT_NE(pid, -1);
+  if (pid == 0) {
+    (void)setpgid(0, 0);
+    if (fork() == 0) {
+      gate.Wait();
+      _exit(0);
+    }
+    gate.Wait();
+    _exit(0);
+  }
+  (void)setpgid(pid, pid);
+  absl::StatusOr<Child> child = Child::Adopt(pid);
+  ASSERT_THAT(child, IsOk());
+  gate.Open();
+  ASSERT_EQ(RetryOnEintr([&] { return waitpid(pid, nullptr, 0); }), pid);
+  Gate stranger_gate;
+  Child stranger = Living(stranger_gate, /*stubborn=*/false);
+  absl::StatusOr<Stop> stop = Stop::Begin(
+      *std::move(child), {.steps = {{SIGKILL, kShort}}, .whole_group = true});
+  // Its group may be gone by then, and that is a reason to refuse.
+  if (stop.ok()) (void)Finish(*stop);
+  EXPECT_THAT(stranger.TryWait(), IsOkAndHolds(std::nullopt));
+}
+
 TEST(StopTest, RefusesPlansThatMeanNothing) {
   Gate gate;
   Child child = Living(gate, /*stubborn=*/false);
@@ -270,7 +332,7 @@ TEST(StopTest, RefusesPlansThatMeanNothing) {
                        HasSubstr("steps[0]: the patience -20ms")));
   EXPECT_THAT(begin({.whole_group = true}),
               StatusIs(absl::StatusCode::kFailedPrecondition,
-                       HasSubstr("leads none of its own")));
+                       HasSubstr("it leads none")));
   EXPECT_THAT(child.TryWait(), IsOkAndHolds(std::nullopt));  // Still ours.
 }
 

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -208,6 +209,11 @@ bool SignalAction::stands() const {
   struct sigaction standing = {};
   return signo_ != 0 && sigaction(signo_, nullptr, &standing) == 0 &&
          IsStill(ours_, standing);
+}
+
+void SignalAction::Release() && {
+  if (link_ != nullptr) std::exchange(link_, nullptr)->Release();
+  signo_ = 0;
 }
 
 SignalAction::~SignalAction() {

@@ -140,6 +140,8 @@ class SignalAction {
   // False if the signal is ignored and if_ignored left it so: this object then
   // changed nothing.
   bool installed() const { return signo_ != 0; }
+  // Gives up putting the old action back: what stands stays.
+  void Release() &&;
   // Whether the action is still ours. Somebody may have registered over it, who
   // may or may not call it in turn: nobody but they can tell.
   bool stands() const;

@@ -775,5 +775,16 @@ TEST(ReRaiseDefaultTest, DoesNothingForWhatIsNoSignal) {
   for (const int signo : {-1, 0, 32, 33, 65}) ReRaiseDefault(signo);
 }
 
+TEST(SignalActionTest, LeavesWhatStandsWhenReleased) {
+  {
+    absl::StatusOr<SignalAction> action = SignalAction::Ignore(SIGUSR1);
+    ASSERT_THAT(action, IsOk());
+    (*std::move(action)).Release();
+  }
+  EXPECT_THAT(DispositionOf(SIGUSR1), IsOkAndHolds(Disposition::kIgnored));
+  const struct sigaction by_default = {};
+  ASSERT_EQ(sigaction(SIGUSR1, &by_default, nullptr), 0);
+}
+
 }  // namespace
 }  // namespace brood

@@ -42,7 +42,9 @@ SignalSet SignalSet::FromNative(const sigset_t& native) {
 
 absl::Status SignalSet::Add(int signo) {
   if (!IsSignal(signo)) {
-    return absl::InvalidArgumentError(absl::StrCat("no such signal: ", signo));
+    return absl::InvalidArgumentError(absl::StrCat("no such signal: ", signo,
+                                                   "; signals are 1 to 31 and ",
+                                                   SIGRTMIN, " to ", SIGRTMAX));
   }
   bits_ |= Bit(signo);
   return absl::OkStatus();

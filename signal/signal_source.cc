@@ -279,9 +279,9 @@ absl::Status Elsewhere() {
 absl::Status SignalFeed::Register(int signo) {
   std::optional<SignalAction>& action = Actions()[static_cast<size_t>(signo)];
   if (action.has_value() && action->stands()) return absl::OkStatus();
-  // Somebody registered over it. It goes before the new one comes, which it
-  // could not tell from itself.
-  action.reset();
+  // Somebody registered over it, and may put it back; so it stays until the new
+  // one stands, and then goes without a word, for it could not tell that one
+  // from itself.
   absl::StatusOr<SignalAction> ours =
       SignalAction::Handle(signo, Record,
                            {.mask = SignalSet::All(),
@@ -291,6 +291,8 @@ absl::Status SignalFeed::Register(int signo) {
                             .if_handled = options_.if_handled,
                             .if_ignored = options_.if_ignored});
   if (!ours.ok()) return ours.status();
+  if (action.has_value()) (*std::move(action)).Release();
+  action.reset();
   if (ours->installed()) {
     action.emplace(*std::move(ours));
   } else {
@@ -453,7 +455,7 @@ SignalSource::SignalSource(SignalSource&& other) noexcept = default;
 SignalSource& SignalSource::operator=(SignalSource&& other) noexcept = default;
 SignalSource::~SignalSource() = default;
 
-int SignalSource::fd() const { return feed_->fd(); }
+int SignalSource::fd() const { return feed_ == nullptr ? -1 : feed_->fd(); }
 
 absl::StatusOr<std::optional<SignalSource::Event>> SignalSource::Next() {
   return feed_->Next();

@@ -113,7 +113,7 @@ class SignalSource {
   SignalSource& operator=(SignalSource&& other) noexcept;
   ~SignalSource();
 
-  // Borrowed.
+  // Borrowed; -1 after the source was moved from.
   int fd() const;
   absl::StatusOr<std::optional<Event>> Next();
 

@@ -618,6 +618,22 @@ TEST_F(SignalSourceTest, CountsAMillionExactly) {
   }
 }
 
+TEST_F(SignalSourceTest, PutsTheOldActionBackThoughAnotherCameAndWent) {
+  {
+    absl::StatusOr<SignalSource> first = SignalSource::Create({SIGUSR1});
+    ASSERT_THAT(first, IsOk());
+    struct sigaction ours;
+    struct sigaction library = {};
+    library.sa_handler = [](int) {};
+    ASSERT_EQ(sigaction(SIGUSR1, &library, &ours), 0);
+    EXPECT_THAT(SignalSource::Create({SIGUSR1}).status(),
+                StatusIs(absl::StatusCode::kAlreadyExists));
+    ASSERT_EQ(sigaction(SIGUSR1, &ours, nullptr), 0);
+    EXPECT_THAT(first->Check(), IsOk());
+  }
+  EXPECT_THAT(DispositionOf(SIGUSR1), IsOkAndHolds(Disposition::kDefault));
+}
+
 TEST_F(SignalSourceTest, GoesSafelyWhileItsHandlerRunsElsewhere) {
   SignalSource lasting = Create({SIGUSR1});  // Else the default would kill.
   std::atomic<bool> stop = false;
