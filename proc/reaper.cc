@@ -157,16 +157,19 @@ absl::Status Reaper::GiveWay(pid_t pid) {
 }
 
 void Reaper::Forget(Children::iterator it) {
-  const Child& child = it->second.child;
-  if (child.fd() == -1) {
-    --without_pidfd_;
-    silent_ -= Announces(child) ? 0 : 1;
-  } else {
+  CountOut(it->second);
+  if (const int pidfd = it->second.child.fd(); pidfd != -1) {
     // Closing alone would not do: a forked sibling may hold a copy of the
     // pidfd, and epoll forgets a descriptor only when its last copy is closed.
-    (void)epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, child.fd(), nullptr);
+    (void)epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, pidfd, nullptr);
   }
   children_.erase(it);
+}
+
+void Reaper::CountOut(Entry& entry) {
+  if (!std::exchange(entry.without_pidfd, false)) return;
+  --without_pidfd_;
+  silent_ -= Announces(entry.child) ? 0 : 1;
 }
 
 bool Reaper::Announces(const Child& child) const {
@@ -190,26 +193,29 @@ absl::Status Reaper::AddWithoutPidfd(Child&& child, uint64_t tag) {
     const absl::Duration soon = silent ? kSilent : kAnnounced;
     next_look_ = std::min(next_look_, MonotonicNow() + soon);
   }
-  children_.emplace(pid, Entry{std::move(child), tag});
+  children_.emplace(pid, Entry{std::move(child), tag, /*without_pidfd=*/true});
   ++without_pidfd_;
   silent_ += silent ? 1 : 0;
   return SetTimer();
 }
 
+// A child that has become another program has been given a pidfd to be known
+// by, in the last call of its own.
+absl::Status Reaper::NoticePidfd(Entry& entry) {
+  const int pidfd = entry.child.fd();
+  if (pidfd == -1 || !entry.without_pidfd) return absl::OkStatus();
+  if (absl::Status s = WatchWith(epoll_, pidfd, entry.child.pid()); !s.ok()) {
+    return s;
+  }
+  CountOut(entry);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<bool> Reaper::LookAfter(Children::iterator it) {
   Child& child = it->second.child;
-  const bool had_pidfd = child.fd() != -1;
-  const bool silent = !had_pidfd && !Announces(child);
   const absl::StatusOr<std::optional<ExitStatus>> status = child.TryWait();
   if (!status.ok()) return status.status();
-  if (!had_pidfd && child.fd() != -1) {
-    // It has become another program, and has been given a pidfd to be known by.
-    --without_pidfd_;
-    silent_ -= silent ? 1 : 0;
-    if (absl::Status s = WatchWith(epoll_, child.fd(), child.pid()); !s.ok()) {
-      return s;
-    }
-  }
+  if (absl::Status s = NoticePidfd(it->second); !s.ok()) return s;
   if (!status->has_value()) return false;
   found_.push_back({child.pid(), it->second.tag, **status});
   Forget(it);
@@ -219,13 +225,13 @@ absl::StatusOr<bool> Reaper::LookAfter(Children::iterator it) {
 absl::Status Reaper::LookAfterSome(size_t most) {
   if (to_look_after_.empty()) {
     for (const auto& [pid, entry] : children_) {
-      if (entry.child.fd() == -1) to_look_after_.push_back(pid);
+      if (entry.without_pidfd) to_look_after_.push_back(pid);
     }
   }
   for (; most > 0 && !to_look_after_.empty(); --most) {
     const auto it = children_.find(to_look_after_.back());
     to_look_after_.pop_back();
-    if (it == children_.end() || it->second.child.fd() != -1) continue;
+    if (it == children_.end() || !it->second.without_pidfd) continue;
     if (absl::Status s = LookAfter(it).status(); !s.ok()) return s;
   }
   return absl::OkStatus();
@@ -351,11 +357,11 @@ absl::Status Reaper::TimeToLook() {
 
 absl::Status Reaper::SignalAll(int signo) {
   absl::Status first;
-  const auto signal = [&](Child& child) {
-    absl::Status status = child.Signal(signo);
+  for (auto& [pid, entry] : children_) {
+    absl::Status status = entry.child.Signal(signo);
     if (ErrnoOf(status) != ESRCH) first.Update(status);
-  };
-  for (auto& [pid, entry] : children_) signal(entry.child);
+    first.Update(NoticePidfd(entry));
+  }
   return first;
 }
 

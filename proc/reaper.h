@@ -121,6 +121,7 @@ class Reaper {
   struct Entry {
     Child child;
     uint64_t tag;
+    bool without_pidfd = false;
     bool held = false;  // Dead, and a tracer will not let go.
   };
 
@@ -140,6 +141,8 @@ class Reaper {
   absl::StatusOr<bool> LookAfter(Children::iterator it);
   absl::Status LookAfterSome(size_t most);
   void Forget(Children::iterator it);
+  absl::Status NoticePidfd(Entry& entry);
+  void CountOut(Entry& entry);
   absl::Status TimeToLook();
   absl::Status MakeTimer();
   absl::Status SetTimer();

@@ -17,6 +17,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -579,6 +580,20 @@ TEST_P(ReaperTest, KillsAllThatATracerHoldsWithinOneTimeForAll) {
   }
 }
 
+TEST_P(ReaperWithExitQueueTest, SignalsAChildThatBecameAnotherProgram) {
+  Reaper reaper = MakeReaper();
+  Gate running;
+  Child child = MustFork(reaper, [&] {
+    (void)fcntl(running.read_fd(), F_SETFD, 0);
+    execl("/bin/sleep", "sleep", "1000", nullptr);
+    return 1;
+  });
+  ASSERT_THAT(reaper.Add(std::move(child), 1), IsOk());
+  running.Wait();  // Its writing end is closed by exec.
+  EXPECT_THAT(reaper.SignalAll(SIGTERM), IsOk());
+  EXPECT_EQ(NextExit(reaper).status, ExitStatus::Killed(SIGTERM));
+}
+
 TEST_P(ReaperWithExitQueueTest, TakesNobodysChildForOneThatBecameAProgram) {
   Reaper reaper = MakeReaper();
   Gate gate;
@@ -594,6 +609,9 @@ TEST_P(ReaperWithExitQueueTest, TakesNobodysChildForOneThatBecameAProgram) {
   gate.Open();
   // Once it is like any other child it can be stolen, and its pid be another's.
   while (waitpid(pid, nullptr, 0) == -1) ASSERT_EQ(errno, ECHILD);
+  // The kernel tells when a process started in ticks of 10 ms.
+  const absl::Time ticks_later = absl::Now() + absl::Milliseconds(30);
+  while (absl::Now() < ticks_later) std::this_thread::yield();
   Gate second_gate;
   const pid_t second = ForkAs(pid, [&] {
     second_gate.Wait();
