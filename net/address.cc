@@ -2,7 +2,6 @@
 #include "brood/net/address.h"
 
 #include <arpa/inet.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -25,6 +24,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "brood/net/address_reader.h"
 #include "brood/proc/posix.h"
 
 namespace brood {
@@ -56,187 +56,6 @@ std::string EscapePath(std::string_view path) {
   return absl::StrCat(EscapeByte(path.front()), EscapeName(path.substr(1)));
 }
 
-int HexDigit(char c) {
-  if (absl::ascii_isdigit(c)) return c - '0';
-  return absl::ascii_tolower(c) - 'a' + 10;
-}
-
-// Reads an address from left to right. It is not inet_pton's business to say
-// where a mistake is, and that is what a person needs; so we walk ourselves,
-// and a test holds us to inet_pton's verdict.
-class Reader {
- public:
-  explicit Reader(std::string_view text) : text_(text) {}
-
-  bool AtEnd() const { return at_ == text_.size(); }
-  // Digits and a dot.
-  bool AtDottedNumber() const {
-    const size_t digits = CountWhile(absl::ascii_isdigit);
-    return digits > 0 && absl::StartsWith(Rest().substr(digits), ".");
-  }
-  // Groups and at least two colons, but no bracket before them.
-  bool AtBareIPv6() const {
-    return absl::StartsWith(Rest().substr(CountWhile(absl::ascii_isxdigit)),
-                            ":") &&
-           std::count(text_.begin(), text_.end(), ':') > 1;
-  }
-  std::string_view Rest() const { return text_.substr(at_); }
-
-  bool Skip(std::string_view token) {
-    if (!absl::StartsWith(Rest(), token)) return false;
-    at_ += token.size();
-    return true;
-  }
-
-  absl::Status Expected(std::string_view what) const {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "address \"", absl::CHexEscape(text_), "\": expected ", what,
-        " at character ", at_ + 1, AtEnd() ? ", where it ends" : ""));
-  }
-
-  // A decimal number of at most `max`, without leading zeros: some read those
-  // as octal. Stays where it is if there is none.
-  std::optional<uint32_t> Decimal(uint32_t max) {
-    const size_t length = CountWhile(absl::ascii_isdigit);
-    if (length == 0 || (length > 1 && Rest().front() == '0')) {
-      return std::nullopt;
-    }
-    uint64_t value = 0;
-    for (const char digit : Rest().substr(0, length)) {
-      value = value * 10 + (digit - '0');
-      if (value > max) return std::nullopt;
-    }
-    at_ += length;
-    return static_cast<uint32_t>(value);
-  }
-
-  absl::Status IPv4(uint8_t* bytes) {
-    for (int i = 0; i < 4; ++i) {
-      if (i > 0 && !Skip(".")) return Expected("\".\"");
-      const std::optional<uint32_t> byte = Decimal(255);
-      if (!byte.has_value()) return Expected("a number from 0 to 255");
-      bytes[i] = static_cast<uint8_t>(*byte);
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status IPv6(in6_addr& address) {
-    std::array<uint8_t, 16> bytes = {};
-    size_t size = 0;
-    std::optional<size_t> gap;  // How many bytes stand before the "::".
-    if (Skip("::")) gap = 0;
-    bool more = !gap.has_value();  // A group must follow.
-    while (size < bytes.size() && (more || CountWhile(absl::ascii_isxdigit))) {
-      if (size <= bytes.size() - 4 && AtDottedNumber()) {
-        if (absl::Status s = IPv4(&bytes[size]); !s.ok()) return s;
-        size += 4;
-        more = false;
-        break;
-      }
-      const size_t digits = CountWhile(absl::ascii_isxdigit);
-      if (digits == 0 || digits > 4) {
-        return Expected("a group of 1 to 4 hexadecimal digits");
-      }
-      unsigned group = 0;
-      for (const char c : Rest().substr(0, digits)) {
-        group = group * 16 + HexDigit(c);
-      }
-      at_ += digits;
-      bytes[size++] = static_cast<uint8_t>(group >> 8);
-      bytes[size++] = static_cast<uint8_t>(group);
-      more = false;
-      if (size == bytes.size()) break;
-      if (absl::StartsWith(Rest(), "::")) {
-        if (gap.has_value()) return Expected("no second \"::\"");
-        gap = size;
-        Skip("::");
-      } else if (Skip(":")) {
-        more = true;
-      } else {
-        break;
-      }
-    }
-    if (more) return Expected("a group of 1 to 4 hexadecimal digits");
-    if (!gap.has_value() && size < bytes.size()) return Expected("\":\"");
-    if (gap.has_value() && size == bytes.size()) {
-      return Expected("fewer groups beside \"::\"");
-    }
-    // What came after the gap moves to the end; zeros take its place.
-    if (gap.has_value()) {
-      std::rotate(bytes.begin() + *gap, bytes.begin() + size, bytes.end());
-    }
-    std::memcpy(&address, bytes.data(), bytes.size());
-    return absl::OkStatus();
-  }
-
-  // An interface, up to the bracket that ends the host.
-  absl::Status Scope(uint32_t& scope) {
-    const std::string name(Rest().substr(0, Rest().rfind(']')));
-    if (!name.empty() &&
-        std::all_of(name.begin(), name.end(), absl::ascii_isdigit)) {
-      const std::optional<uint32_t> number = Decimal(UINT32_MAX);
-      if (!number.has_value()) return Expected("an interface number");
-      scope = *number;
-      return absl::OkStatus();
-    }
-    // A NUL would end the name early for the kernel, but not for us.
-    const bool whole = !absl::StrContains(name, '\0');
-    scope = whole ? if_nametoindex(name.c_str()) : 0;
-    if (scope == 0) return Expected("an interface of this machine");
-    at_ += name.size();
-    return absl::OkStatus();
-  }
-
-  // All that is left, after a host.
-  absl::Status Port(in_port_t& port) {
-    if (!Skip(":")) return Expected("\":\" and a port");
-    const std::optional<uint32_t> number = Decimal(65535);
-    if (!number.has_value()) return Expected("a port from 0 to 65535");
-    if (!AtEnd()) return Expected("nothing more");
-    port = htons(static_cast<uint16_t>(*number));
-    return absl::OkStatus();
-  }
-
-  // All that is left, unescaped.
-  absl::Status UnixName(size_t max, bool may_have_nul, std::string& name) {
-    const Reader start = *this;
-    while (!AtEnd()) {
-      const Reader here = *this;
-      char byte = Rest().front();
-      ++at_;
-      if (byte == '\\') {
-        const std::string_view code = Rest().substr(0, 3);
-        if (code.size() < 3 || code[0] != 'x' ||
-            !absl::ascii_isxdigit(code[1]) || !absl::ascii_isxdigit(code[2])) {
-          return here.Expected("\\x and two hexadecimal digits");
-        }
-        byte = static_cast<char>(HexDigit(code[1]) * 16 + HexDigit(code[2]));
-        at_ += code.size();
-      }
-      if (byte == '\0' && !may_have_nul) {
-        return here.Expected("a byte other than NUL");
-      }
-      name.push_back(byte);
-    }
-    if (name.size() > max) {
-      return start.Expected(
-          absl::StrCat("at most ", max, " bytes, not ", name.size(), ","));
-    }
-    return absl::OkStatus();
-  }
-
- private:
-  template <typename Predicate>
-  size_t CountWhile(Predicate predicate) const {
-    const std::string_view rest = Rest();
-    const auto end = std::find_if_not(rest.begin(), rest.end(), predicate);
-    return end - rest.begin();
-  }
-
-  std::string_view text_;
-  size_t at_ = 0;
-};
-
 absl::StatusOr<Address> AddressOf(int fd, std::string_view what,
                                   int (*ask)(int, struct sockaddr*,
                                              socklen_t*)) {
@@ -247,6 +66,15 @@ absl::StatusOr<Address> AddressOf(int fd, std::string_view what,
     return ErrnoStatus(errno, absl::StrCat(what, " of descriptor ", fd));
   }
   return Address::FromSockaddr(address, length);
+}
+
+// [::], of whatever port, and of no scope: a socket that has one of those is
+// bound to less than everything.
+bool IsIPv6Wildcard(const Address& address) {
+  if (address.family() != AF_INET6 || address.scope() != 0) return false;
+  sockaddr_in6 v6;
+  std::memcpy(&v6, address.sockaddr(), sizeof(v6));
+  return IN6_IS_ADDR_UNSPECIFIED(&v6.sin6_addr);
 }
 
 }  // namespace
@@ -283,7 +111,7 @@ Address Address::FromUnixName(std::string_view name) {
 }
 
 absl::StatusOr<Address> Address::Parse(std::string_view text) {
-  Reader reader(text);
+  AddressReader reader("address", text);
   if (reader.Skip(kUnixPrefix)) {
     if (reader.Rest() == kUnnamed) return Address();
     if (reader.AtEnd()) return reader.Expected("a path, or \"@\" and a name,");
@@ -308,17 +136,29 @@ absl::StatusOr<Address> Address::Parse(std::string_view text) {
   if (reader.AtBareIPv6()) {
     return reader.Expected("an IPv6 address in brackets, as in [::1]:7007,");
   }
+  if (absl::StartsWith(text, ":")) {
+    in_port_t port = 0;
+    if (absl::Status s = reader.Port(port); !s.ok()) return s;
+    return Everywhere(ntohs(port));
+  }
   if (!reader.AtDottedNumber()) {
     return reader.Expected(
-        "an IPv4 address, an IPv6 address in brackets, or \"unix:\" (names of "
-        "hosts are not looked up)");
+        "an IPv4 address, an IPv6 address in brackets, \":\" and a port, or "
+        "\"unix:\" (names of hosts are not looked up)");
   }
   sockaddr_in v4 = {};
-  std::array<uint8_t, 4> bytes;
-  if (absl::Status s = reader.IPv4(bytes.data()); !s.ok()) return s;
-  std::memcpy(&v4.sin_addr, bytes.data(), bytes.size());
+  if (absl::Status s = reader.IPv4(v4.sin_addr); !s.ok()) return s;
   if (absl::Status s = reader.Port(v4.sin_port); !s.ok()) return s;
   return Address(v4);
+}
+
+Address Address::Everywhere(uint16_t port) {
+  sockaddr_in6 v6 = {};
+  v6.sin6_addr = in6addr_any;
+  v6.sin6_port = htons(port);
+  Address address(v6);
+  address.both_families_ = true;
+  return address;
 }
 
 absl::StatusOr<Address> Address::UnixPath(std::string_view path) {
@@ -372,10 +212,25 @@ absl::StatusOr<Address> Address::FromSockaddr(const struct sockaddr* address,
                    " bytes: expected AF_INET, AF_INET6 or AF_UNIX, whole"));
 }
 
+Address Address::Unmapped() const {
+  if (family() != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&storage_.v6.sin6_addr)) {
+    return *this;
+  }
+  sockaddr_in v4 = {};
+  v4.sin_port = storage_.v6.sin6_port;
+  std::memcpy(&v4.sin_addr, &storage_.v6.sin6_addr.s6_addr[12],
+              sizeof(v4.sin_addr));
+  return Address(v4);
+}
+
 std::optional<uint16_t> Address::port() const {
   if (family() == AF_INET) return ntohs(storage_.v4.sin_port);
   if (family() == AF_INET6) return ntohs(storage_.v6.sin6_port);
   return std::nullopt;
+}
+
+uint32_t Address::scope() const {
+  return family() == AF_INET6 ? storage_.v6.sin6_scope_id : 0;
 }
 
 std::optional<std::string_view> Address::unix_path() const {
@@ -398,12 +253,12 @@ std::string Address::ToString() const {
     inet_ntop(AF_INET, &storage_.v4.sin_addr, host.data(), host.size());
     return absl::StrCat(host.data(), ":", *port());
   }
+  if (both_families_) return absl::StrCat(":", *port());
   if (family() == AF_INET6) {
     std::array<char, INET6_ADDRSTRLEN> host;
     inet_ntop(AF_INET6, &storage_.v6.sin6_addr, host.data(), host.size());
-    const uint32_t scope = storage_.v6.sin6_scope_id;
-    return absl::StrCat("[", host.data(), scope == 0 ? "" : "%",
-                        scope == 0 ? "" : absl::StrCat(scope), "]:", *port());
+    const std::string suffix = scope() == 0 ? "" : absl::StrCat("%", scope());
+    return absl::StrCat("[", host.data(), suffix, "]:", *port());
   }
   if (const auto path = unix_path()) {
     return absl::StrCat(kUnixPrefix, EscapePath(*path));
@@ -414,20 +269,19 @@ std::string Address::ToString() const {
   return absl::StrCat(kUnixPrefix, kUnnamed);
 }
 
-std::tuple<sa_family_t, std::string_view, uint32_t, uint16_t> Address::Key()
-    const {
+std::tuple<sa_family_t, std::string_view, uint32_t, bool, uint16_t>
+Address::Key() const {
   const auto bytes = [](const auto& host) {
     return std::string_view(reinterpret_cast<const char*>(&host), sizeof(host));
   };
   switch (family()) {
     case AF_INET:
-      return {AF_INET, bytes(storage_.v4.sin_addr), 0,
-              ntohs(storage_.v4.sin_port)};
+      return {AF_INET, bytes(storage_.v4.sin_addr), 0, false, *port()};
     case AF_INET6:
-      return {AF_INET6, bytes(storage_.v6.sin6_addr), storage_.v6.sin6_scope_id,
-              ntohs(storage_.v6.sin6_port)};
+      return {AF_INET6, bytes(storage_.v6.sin6_addr), scope(), both_families_,
+              *port()};
   }
-  return {AF_UNIX, UnixName(), 0, 0};
+  return {AF_UNIX, UnixName(), 0, false, 0};
 }
 
 std::string_view Address::UnixName() const {
@@ -438,7 +292,14 @@ std::string_view Address::UnixName() const {
 }
 
 absl::StatusOr<Address> LocalAddressOf(int fd) {
-  return AddressOf(fd, "getsockname", getsockname);
+  absl::StatusOr<Address> address = AddressOf(fd, "getsockname", getsockname);
+  if (!address.ok() || !IsIPv6Wildcard(*address)) return address;
+  int v6_only = 1;
+  socklen_t length = sizeof(v6_only);
+  if (getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, &length) == -1) {
+    return ErrnoStatus(errno, absl::StrCat("IPV6_V6ONLY of descriptor ", fd));
+  }
+  return v6_only == 0 ? Address::Everywhere(*address->port()) : *address;
 }
 
 absl::StatusOr<Address> PeerAddressOf(int fd) {

@@ -22,8 +22,8 @@
 //   127.0.0.1:7007        IPv4
 //   [::1]:7007            IPv6
 //   [fe80::1%2]:7007      IPv6 in the scope of interface 2; Parse also reads
-//   the
-//                         interface's name, as in %lo
+//                         the interface's name, as in %lo
+//   :7007                 every address of this machine, of both families
 //   unix:/run/x           unix, a path of 1 to 108 bytes; it may be relative
 //   unix:@name            unix, an abstract name of 0 to 107 bytes
 //   unix:(unnamed)        unix, without a name, as most clients are
@@ -33,14 +33,21 @@
 // byte but the backslash as it is, too. Parse(a.ToString()) == a, always: that
 // is why ToString writes a scope as its number, for interfaces come and go.
 //
+// :7007 is a place to listen. For the kernel it is [::]:7007 on a socket that
+// takes IPv4 as well; no sockaddr can say that, so the Address does, and is
+// another than [::]:7007, which is IPv6 alone. A client that comes to such a
+// socket by IPv4 has a mapped address, as in [::ffff:192.0.2.1]:1; Unmapped()
+// is the one it has itself.
+//
 // A path of 108 bytes fills sun_path and leaves no room for a NUL. Linux
 // accepts that, therefore so does this class; pass sockaddr_length() along.
 //
 // Errors: malformed text is InvalidArgument, one line that quotes the text and
-// says what was expected at which character, counted in bytes from 1.
+// says what was expected at which character, counted in bytes from 1. Looking
+// up an interface needs a descriptor: ResourceExhausted (EMFILE, ENFILE).
 //
 // Threads, signals, fork: a value; compare, hash and copy it anywhere.
-// Rests on: ip(7), ipv6(7), unix(7), inet_ntop(3), if_nametoindex(3).
+// Rests on: ip(7), ipv6(7), unix(7), inet_ntop(3), netdevice(7).
 #ifndef BROOD_NET_ADDRESS_H_
 #define BROOD_NET_ADDRESS_H_
 
@@ -75,6 +82,8 @@ class Address {
   static absl::StatusOr<Address> UnixPath(std::string_view path);
   // The name without the NUL that marks it in sun_path; any bytes will do.
   static absl::StatusOr<Address> UnixAbstract(std::string_view name);
+  // Every address of this machine, of both families.
+  static Address Everywhere(uint16_t port);
   // From what the kernel wrote, `length` being what it stored as the length. An
   // IPv6 flow label, which is not part of where a socket is, is dropped.
   static absl::StatusOr<Address> FromSockaddr(const struct sockaddr* address,
@@ -86,8 +95,16 @@ class Address {
 
   // AF_INET, AF_INET6 or AF_UNIX.
   sa_family_t family() const { return storage_.generic.sa_family; }
+  // True only of what Everywhere() makes, whose family is AF_INET6: what binds
+  // it clears IPV6_V6ONLY.
+  bool both_families() const { return both_families_; }
+  // The IPv4 address that this is the IPv6 form of, with the same port; itself
+  // if it is no such form.
+  Address Unmapped() const;
   // The port, if the family has ports.
   std::optional<uint16_t> port() const;
+  // The number of the interface in whose scope it is; 0 if in none.
+  uint32_t scope() const;
   // The path, borrowed and not NUL-terminated, if this is one.
   std::optional<std::string_view> unix_path() const;
   // The name without its leading NUL, borrowed, if this is an abstract one.
@@ -120,8 +137,10 @@ class Address {
   // `name` is what goes into sun_path, a leading NUL included.
   static Address FromUnixName(std::string_view name);
 
-  // Family; host or unix name, in network order; scope; port in host order.
-  std::tuple<sa_family_t, std::string_view, uint32_t, uint16_t> Key() const;
+  // Family; host or unix name, in network order; scope; whether IPv4 too; port
+  // in host order.
+  std::tuple<sa_family_t, std::string_view, uint32_t, bool, uint16_t> Key()
+      const;
   // The bytes of sun_path that count. REQUIRES: AF_UNIX.
   std::string_view UnixName() const;
 
@@ -132,9 +151,10 @@ class Address {
     sockaddr_un local;
   } storage_;
   socklen_t length_;
+  bool both_families_ = false;
 };
 
-// Where the socket `fd` is bound.
+// Where the socket `fd` is bound. Asks an IPv6 socket whether it takes IPv4.
 absl::StatusOr<Address> LocalAddressOf(int fd);
 // Where the socket at the other end of `fd` is bound. A connection that was
 // reset has no other end any more: FailedPrecondition (ENOTCONN).

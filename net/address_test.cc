@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -93,14 +94,16 @@ Address RandomUnix(Random& random) {
 }
 
 Address RandomAddress(Random& random) {
-  switch (Below(3, random)) {
+  switch (Below(4, random)) {
     case 0:
       return V4(static_cast<uint32_t>(random()),
                 static_cast<uint16_t>(Below(1 << 16, random)));
     case 1:
       return RandomV6(random);
+    case 2:
+      return RandomUnix(random);
   }
-  return RandomUnix(random);
+  return Address::Everywhere(static_cast<uint16_t>(Below(1 << 16, random)));
 }
 
 absl::StatusOr<std::string> Describe(std::string_view flag) {
@@ -134,6 +137,8 @@ TEST(AddressTest, ReadsEachFormAndWritesItBack) {
       {"255.255.255.255:65535", "255.255.255.255:65535"},
       {"[::1]:7007", "[::1]:7007"},
       {"[::]:0", "[::]:0"},
+      {":7007", ":7007"},
+      {":0", ":0"},
       {"[2001:DB8:0:0:0:0:0:1]:1", "[2001:db8::1]:1"},
       {"[1:2:3:4:5:6:7:8]:1", "[1:2:3:4:5:6:7:8]:1"},
       {"[1:2:3:4:5:6:7::]:1", "[1:2:3:4:5:6:7:0]:1"},
@@ -177,8 +182,8 @@ TEST(AddressTest, ReadsAnInterfaceByNameAndWritesItsNumber) {
 
 TEST(AddressTest, SaysWhatIsWrongWithAMalformedTextAndWhere) {
   const std::string no_host =
-      "an IPv4 address, an IPv6 address in brackets, or \"unix:\" (names of "
-      "hosts are not looked up)";
+      "an IPv4 address, an IPv6 address in brackets, \":\" and a port, or "
+      "\"unix:\" (names of hosts are not looked up)";
   const std::string no_bracket =
       "an IPv6 address in brackets, as in [::1]:7007,";
   const std::string no_group = "a group of 1 to 4 hexadecimal digits";
@@ -191,10 +196,14 @@ TEST(AddressTest, SaysWhatIsWrongWithAMalformedTextAndWhere) {
       {"", no_host, 1},
       {" 127.0.0.1:1", no_host, 1},
       {"localhost:7007", no_host, 1},
-      {":7007", no_host, 1},
       {"UNIX:/x", no_host, 1},
+      {"*:7007", no_host, 1},
       {"7007", no_host, 1},
       {"7007:", no_host, 1},
+      {":", "a port from 0 to 65535", 2},
+      {":http", "a port from 0 to 65535", 2},
+      {":65536", "a port from 0 to 65535", 2},
+      {":7007/", "nothing more", 6},
       {"127.", "a number from 0 to 255", 5},
       {"127.0.0:1", "\".\"", 8},
       {"127.0.0.:1", "a number from 0 to 255", 9},
@@ -240,6 +249,10 @@ TEST(AddressTest, SaysWhatIsWrongWithAMalformedTextAndWhere) {
       {"[::1%]:1", "an interface of this machine", 6},
       {"[::1%no such]:1", "an interface of this machine", 6},
       {std::string("[::1%lo\0]:1", 11), "an interface of this machine", 6},
+      {"[::1%lo:1]:1", "an interface of this machine", 6},
+      {"[::1%lo/..]:1", "an interface of this machine", 6},
+      {"[::1%" + std::string(16, 'x') + "]:1", "an interface of this machine",
+       6},
       {"[::1%4294967296]:1", "an interface number", 6},
       {"[::1%01]:1", "an interface number", 6},
       {"unix:", "a path, or \"@\" and a name,", 6},
@@ -265,6 +278,20 @@ TEST(AddressTest, SaysWhatIsWrongWithAMalformedTextAndWhere) {
                          "\": expected ", test.expected, " at character ", at,
                          at > test.text.size() ? ", where it ends" : "")));
   }
+}
+
+TEST(AddressTest, LooksAnInterfaceUpOnlyWithADescriptorToSpare) {
+  rlimit limit;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlimit none = {.rlim_cur = 0, .rlim_max = limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const absl::Status by_name = Address::Parse("[fe80::1%lo]:1").status();
+  const absl::Status by_number = Address::Parse("[fe80::1%1]:1").status();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_EQ(ErrnoOf(by_name), EMFILE);
+  EXPECT_THAT(by_name, StatusIs(absl::StatusCode::kResourceExhausted,
+                                HasSubstr("address \"[fe80::1%lo]:1\": ")));
+  EXPECT_THAT(by_number, IsOk());
 }
 
 TEST(AddressTest, ParsesWhatItHasWritten) {
@@ -341,6 +368,67 @@ TEST(AddressTest, AgreesWithInetPtonOnWhatAnIPv4AddressIs) {
     if (!good) continue;
     ASSERT_EQ(*address, V4(ntohl(expected.s_addr), 1));
   }
+}
+
+TEST(AddressTest, IsWhatItsSockaddrSaysButForBothFamilies) {
+  Random random(20240612);
+  for (int i = 0; i < 20000; ++i) {
+    const Address address = RandomAddress(random);
+    const absl::StatusOr<Address> again =
+        Address::FromSockaddr(address.sockaddr(), address.sockaddr_length());
+    ASSERT_THAT(again, IsOk());
+    if (address.both_families()) {
+      ASSERT_EQ(again->ToString(), absl::StrCat("[::]:", *address.port()));
+    } else {
+      ASSERT_EQ(*again, address);
+    }
+  }
+}
+
+TEST(AddressTest, OfEverywhereIsAnotherThanTheOneOfAllIPv6) {
+  const absl::StatusOr<Address> both = Address::Parse(":7007");
+  const absl::StatusOr<Address> v6 = Address::Parse("[::]:7007");
+  EXPECT_THAT(both, IsOkAndHolds(Address::Everywhere(7007)));
+  ASSERT_THAT(v6, IsOk());
+  EXPECT_TRUE(both->both_families());
+  EXPECT_FALSE(v6->both_families());
+  EXPECT_NE(*both, *v6);
+  EXPECT_EQ(both->port(), 7007);
+  EXPECT_EQ(both->family(), AF_INET6);
+  ASSERT_EQ(both->sockaddr_length(), v6->sockaddr_length());
+  EXPECT_EQ(
+      std::memcmp(both->sockaddr(), v6->sockaddr(), v6->sockaddr_length()), 0);
+}
+
+TEST(AddressTest, UnmappedIsIPv4WhereThatIsMeantAndElseItself) {
+  const struct {
+    std::string mapped;
+    std::string unmapped;
+  } kCases[] = {
+      {"[::ffff:192.0.2.1]:80", "192.0.2.1:80"},
+      {"[::ffff:192.0.2.1%2]:80", "192.0.2.1:80"},
+      {"[::ffff:0.0.0.0]:0", "0.0.0.0:0"},
+      {"[::192.0.2.1]:80", "[::192.0.2.1]:80"},
+      {"[::fffe:192.0.2.1]:80", "[::fffe:c000:201]:80"},
+      {"[fe80::1%2]:80", "[fe80::1%2]:80"},
+      {"192.0.2.1:80", "192.0.2.1:80"},
+      {":80", ":80"},
+      {"unix:@", "unix:@"},
+  };
+  for (const auto& test : kCases) {
+    SCOPED_TRACE(test.mapped);
+    const absl::StatusOr<Address> address = Address::Parse(test.mapped);
+    ASSERT_THAT(address, IsOk());
+    EXPECT_EQ(address->Unmapped().ToString(), test.unmapped);
+    EXPECT_EQ(address->Unmapped(), *Address::Parse(test.unmapped));
+  }
+}
+
+TEST(AddressTest, HasAScopeOnlyIfItIsIPv6AndInOne) {
+  EXPECT_EQ(Address::Parse("[fe80::1%7]:80")->scope(), 7u);
+  EXPECT_EQ(Address::Parse("[fe80::1]:80")->scope(), 0u);
+  EXPECT_EQ(Address::Parse("127.0.0.1:80")->scope(), 0u);
+  EXPECT_EQ(Address().scope(), 0u);
 }
 
 TEST(AddressTest, HasPathNameAndPortOnlyWhereTheyBelong) {
@@ -421,11 +509,24 @@ TEST(AddressTest, HashesAndComparesByValue) {
 }
 
 TEST(AddressTest, OrdersByHostBeforePort) {
-  const std::vector<std::string> sorted = {
-      "unix:(unnamed)", "unix:@",        "unix:@a",      "unix:/a",
-      "unix:/a/b",      "unix:/b",       "1.2.3.4:9",    "1.2.3.5:7",
-      "1.2.3.5:8",      "200.2.3.4:1",   "[::1]:9",      "[fe80::1]:8",
-      "[fe80::1%2]:7",  "[fe80::1%2]:8", "[fe80::1%3]:1"};
+  const std::vector<std::string> sorted = {"unix:(unnamed)",
+                                           "unix:@",
+                                           "unix:@a",
+                                           "unix:/a",
+                                           "unix:/a/b",
+                                           "unix:/b",
+                                           "1.2.3.4:9",
+                                           "1.2.3.5:7",
+                                           "1.2.3.5:8",
+                                           "200.2.3.4:1",
+                                           "[::]:8",
+                                           ":7",
+                                           ":8",
+                                           "[::1]:9",
+                                           "[fe80::1]:8",
+                                           "[fe80::1%2]:7",
+                                           "[fe80::1%2]:8",
+                                           "[fe80::1%3]:1"};
   for (size_t i = 1; i < sorted.size(); ++i) {
     EXPECT_LT(*Address::Parse(sorted[i - 1]), *Address::Parse(sorted[i]))
         << sorted[i - 1] << " and " << sorted[i];
@@ -457,6 +558,52 @@ TEST(AddressTest, OfASocketIsTheNameTheKernelChose) {
   ASSERT_THAT(bound, IsOk());
   EXPECT_TRUE(bound->unix_abstract_name().has_value());
   EXPECT_THAT(Address::Parse(bound->ToString()), IsOkAndHolds(*bound));
+}
+
+TEST(AddressTest, OfASocketSaysWhetherItTakesBothFamilies) {
+  for (const int v6_only : {0, 1}) {
+    const UniqueFd socket(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (!socket.valid() && errno == EAFNOSUPPORT) {
+      GTEST_SKIP() << "this machine has no IPv6";
+    }
+    ASSERT_TRUE(socket.valid());
+    ASSERT_EQ(setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &v6_only,
+                         sizeof(v6_only)),
+              0);
+    const Address wish = Address::Everywhere(0);
+    ASSERT_EQ(bind(socket.get(), wish.sockaddr(), wish.sockaddr_length()), 0);
+    const absl::StatusOr<Address> bound = LocalAddressOf(socket.get());
+    ASSERT_THAT(bound, IsOk());
+    EXPECT_EQ(bound->ToString(),
+              absl::StrCat(v6_only == 0 ? ":" : "[::]:", *bound->port()));
+    EXPECT_THAT(Address::Parse(bound->ToString()), IsOkAndHolds(*bound));
+  }
+}
+
+TEST(AddressTest, OfAUnixSocketIsTheNameItWasGivenToTheLastByte) {
+  const UniqueFd folder(
+      open(testing::TempDir().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  ASSERT_TRUE(folder.valid());
+  std::string longest = absl::StrCat("/proc/self/fd/", folder.get(), "/");
+  longest.resize(Address::kMaxUnixPath, 'x');
+  const std::string shorter = longest.substr(0, longest.size() - 1);
+  const std::string nuls = absl::StrCat(getpid(), std::string(1, '\0'), "brood",
+                                        std::string(10, '\0'));
+  std::string longest_name = nuls;
+  longest_name.resize(Address::kMaxAbstractName, '\0');
+  for (const absl::StatusOr<Address>& name :
+       {Address::UnixPath(longest), Address::UnixPath(shorter),
+        Address::UnixAbstract(nuls), Address::UnixAbstract(longest_name)}) {
+    ASSERT_THAT(name, IsOk());
+    SCOPED_TRACE(*name);
+    const UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    ASSERT_TRUE(socket.valid());
+    ASSERT_EQ(bind(socket.get(), name->sockaddr(), name->sockaddr_length()), 0);
+    EXPECT_THAT(LocalAddressOf(socket.get()), IsOkAndHolds(*name));
+    if (const auto path = name->unix_path()) {
+      EXPECT_EQ(unlink(std::string(*path).c_str()), 0);
+    }
+  }
 }
 
 TEST(AddressTest, OfWhatIsNoSocketIsAnError) {

@@ -62,9 +62,8 @@ absl::StatusOr<UniqueFd> NonBlockingSocket(const Address& address) {
 }
 
 absl::Status SetOption(int fd, int level, int option, std::string_view name,
-                       const Address& address) {
-  const int on = 1;
-  if (setsockopt(fd, level, option, &on, sizeof(on)) == -1) {
+                       const Address& address, int value = 1) {
+  if (setsockopt(fd, level, option, &value, sizeof(value)) == -1) {
     return ErrnoStatus(errno, absl::StrCat(name, " for ", address));
   }
   return absl::OkStatus();
@@ -170,8 +169,8 @@ absl::StatusOr<Listener> Listener::Open(const Address& address,
   }
   // Whether [::] takes IPv4 too is otherwise up to net.ipv6.bindv6only.
   if (address.family() == AF_INET6) {
-    if (absl::Status s =
-            SetOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, "IPV6_V6ONLY", address);
+    if (absl::Status s = SetOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, "IPV6_V6ONLY",
+                                   address, address.both_families() ? 0 : 1);
         !s.ok()) {
       return s;
     }

@@ -74,7 +74,8 @@ class Listener {
   };
 
   // Binds `address` and listens. Port 0 lets the kernel choose one. IPv6 is
-  // IPv6 only, so [::] and 0.0.0.0 may have one port each.
+  // IPv6 only, so [::] and 0.0.0.0 may have one port each; Everywhere() is one
+  // socket for both.
   static absl::StatusOr<Listener> Open(const Address& address,
                                        const Options& options);
   static absl::StatusOr<Listener> Open(const Address& address);

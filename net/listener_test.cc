@@ -188,6 +188,21 @@ TEST(ListenerTest, OnIPv6TakesNoIPv4) {
   EXPECT_EQ(v6_only, 1);
 }
 
+TEST(ListenerTest, ListensEverywhereByOneSocketForBothFamilies) {
+  absl::StatusOr<Listener> listener = Listener::Open(Address::Everywhere(0));
+  if (ErrnoOf(listener.status()) == EAFNOSUPPORT) {
+    GTEST_SKIP() << "this machine has no IPv6: " << listener.status();
+  }
+  ASSERT_THAT(listener, IsOk());
+  const uint16_t port = *listener->address().port();
+  EXPECT_NE(port, 0);
+  EXPECT_EQ(listener->address(), Address::Everywhere(port));
+  const Stream client =
+      MustConnect(*Address::Parse(absl::StrCat("127.0.0.1:", port)));
+  EXPECT_THAT(LocalAddressOf(client.fd()),
+              IsOkAndHolds(MustAccept(*listener).peer.Unmapped()));
+}
+
 TEST(ListenerTest, IsCloseOnExecAndNonBlockingAndItsClientsAreNot) {
   Listener listener = MustOpen(Loopback());
   EXPECT_EQ(fcntl(listener.fd(), F_GETFD), FD_CLOEXEC);

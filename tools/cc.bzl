@@ -36,6 +36,34 @@ def brood_test(name, deps = [], size = "small", **kwargs):
         **kwargs
     )
 
+def brood_fuzz_test(name, srcs, deps = [], **kwargs):
+    """One fuzz target, LLVMFuzzerTestOneInput in `srcs`, as two targets. `name` ends in "_fuzz"; "x_fuzz" has its corpus
+    in corpus/x/, one input a file.
+
+    <name>_test is an ordinary test with any compiler: it runs every file of the corpus, and mutations of them from a
+    fixed seed. <name> is the libFuzzer program, which only --config=fuzz can build.
+    """
+    corpus = "corpus/" + name.removesuffix("_fuzz")
+    brood_test(
+        name = name + "_test",
+        srcs = srcs,
+        data = native.glob([corpus + "/*"]),
+        env = {"CORPUS": native.package_name() + "/" + corpus},
+        deps = deps + ["//tests:fuzz_driver"],
+        **kwargs
+    )
+    cc_binary(
+        name = name,
+        testonly = True,
+        srcs = srcs,
+        linkopts = ["-fsanitize=fuzzer"],
+        target_compatible_with = select({
+            "//tools:fuzz": [],
+            "//conditions:default": ["@platforms//:incompatible"],
+        }),
+        deps = deps,
+    )
+
 def brood_benchmark(name, deps = [], **kwargs):
     """A Google Benchmark program, main() included: bazel run //package:x_benchmark."""
     cc_binary(
