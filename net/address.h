@@ -115,7 +115,8 @@ class Address {
   friend bool operator==(const Address& a, const Address& b) {
     return a.Key() == b.Key();
   }
-  // By family, then host or name, then scope, then port.
+  // By family, then host or name, then scope, then port; Everywhere() comes
+  // after all of [::].
   friend std::strong_ordering operator<=>(const Address& a, const Address& b) {
     return a.Key() <=> b.Key();
   }

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -23,7 +22,9 @@
 namespace brood {
 namespace {
 
-// Of ::ffff:0:0/96, which holds the IPv6 forms of all IPv4 addresses.
+// ::ffff:0:0/96, which holds the IPv6 forms of all IPv4 addresses.
+constexpr std::array<uint8_t, 16> kMapped = {0, 0, 0, 0, 0,    0,
+                                             0, 0, 0, 0, 0xff, 0xff};
 constexpr int kMappedPrefix = 96;
 
 int MaxPrefix(sa_family_t family) {
@@ -32,9 +33,8 @@ int MaxPrefix(sa_family_t family) {
 }
 
 // Whether the first `bits` bits of both are the same.
-template <size_t size>
-bool SharePrefix(const std::array<uint8_t, size>& a,
-                 const std::array<uint8_t, size>& b, int bits) {
+bool SharePrefix(const std::array<uint8_t, 16>& a,
+                 const std::array<uint8_t, 16>& b, int bits) {
   const int bytes = bits / 8;
   if (!std::equal(a.begin(), a.begin() + bytes, b.begin())) return false;
   const int rest = bits % 8;
@@ -93,8 +93,7 @@ absl::StatusOr<AddressRange> AddressRange::Parse(std::string_view text) {
     return start.Expected(absl::StrCat(
         range, ", which has no bit set beyond its first ", prefix_length, ","));
   }
-  const auto* bytes = reinterpret_cast<const in6_addr*>(host.data());
-  if (family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(bytes)) {
+  if (family == AF_INET6 && SharePrefix(host, kMapped, kMappedPrefix)) {
     // A shorter prefix would have left bits of ffff beyond it.
     std::rotate(host.begin(), host.begin() + kMappedPrefix / 8, host.end());
     std::fill(host.begin() + sizeof(in_addr), host.end(), uint8_t{0});

@@ -154,7 +154,9 @@ absl::Status AddressReader::IPv6(in6_addr& address) {
 }
 
 absl::Status AddressReader::Scope(uint32_t& scope) {
-  const std::string_view name = Rest().substr(0, Rest().rfind(']'));
+  // A name has no colon, but it may have a bracket.
+  const std::string_view name =
+      Rest().substr(0, std::min(Rest().find("]:"), Rest().rfind(']')));
   if (!name.empty() &&
       std::all_of(name.begin(), name.end(), absl::ascii_isdigit)) {
     const std::optional<uint32_t> number = Decimal(UINT32_MAX);

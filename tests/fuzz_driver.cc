@@ -4,8 +4,8 @@
 // holds on to those that did.
 //
 // A target that finds harm ends the process. The input that did it is then the
-// file "input" among the test's outputs (bazel-testlogs/.../test.outputs), and
-// belongs into the corpus.
+// file "input" among the test's undeclared outputs, which Bazel keeps in
+// bazel-testlogs/<package>/<test>/test.outputs; it belongs into the corpus.
 #include <fcntl.h>
 #include <unistd.h>
 
