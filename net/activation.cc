@@ -46,12 +46,13 @@ absl::Status Expected(std::string_view variable, std::string_view value,
       variable, "=\"", absl::CHexEscape(value), "\": expected ", what));
 }
 
-// A decimal number and nothing else: no sign, no white space, which
-// SimpleAtoi would take.
+// A decimal number and nothing else: no sign and no white space, which
+// SimpleAtoi would take, and no leading zero, which some would take for octal.
 absl::StatusOr<int> Number(std::string_view variable, std::string_view value,
                            int min, int max) {
   int number = 0;
   if (!std::all_of(value.begin(), value.end(), absl::ascii_isdigit) ||
+      (value.size() > 1 && value.front() == '0') ||
       !absl::SimpleAtoi(value, &number) || number < min || number > max) {
     return Expected(variable, value,
                     absl::StrCat("a number from ", min, " to ", max));
