@@ -255,7 +255,7 @@ absl::StatusOr<std::string> FormatLine(const ProxyHeader& header) {
   if (!header.endpoints.has_value()) return absl::StrCat(kUnknown, "\n");
   const auto& [source, destination, transport] = *header.endpoints;
   const int family = source.family();
-  if (family == AF_UNIX || transport != ProxyHeader::Transport::kStream) {
+  if (family == AF_UNIX || transport != ProxyTransport::kStream) {
     return Unwritable("version 2 for what is not TCP");
   }
   std::array<char, INET6_ADDRSTRLEN> from;
@@ -401,7 +401,7 @@ absl::StatusOr<ProxyHeader> ParseBinary(std::string_view bytes) {
   }
   const std::string_view source = bytes.substr(kV2Head, host);
   const std::string_view destination = bytes.substr(kV2Head + host, host);
-  ProxyHeader::Endpoints& endpoints = header.endpoints.emplace();
+  ProxyEndpoints& endpoints = header.endpoints.emplace();
   if (family == kUnix) {
     endpoints.source = FromUnixField(source);
     endpoints.destination = FromUnixField(destination);
@@ -411,7 +411,7 @@ absl::StatusOr<ProxyHeader> ParseBinary(std::string_view bytes) {
     endpoints.destination = FromHost(destination, Read16(bytes, port + 2));
   }
   if (transport == kDatagram) {
-    endpoints.transport = ProxyHeader::Transport::kDatagram;
+    endpoints.transport = ProxyTransport::kDatagram;
   }
   if (absl::Status s = ParseAllTlvs(bytes, addresses_end, header); !s.ok()) {
     return s;
@@ -419,8 +419,7 @@ absl::StatusOr<ProxyHeader> ParseBinary(std::string_view bytes) {
   return header;
 }
 
-absl::StatusOr<std::string> FormatAddresses(
-    const ProxyHeader::Endpoints& endpoints) {
+absl::StatusOr<std::string> FormatAddresses(const ProxyEndpoints& endpoints) {
   const auto& [source, destination, transport] = endpoints;
   if (source.family() == AF_UNIX) {
     const absl::StatusOr<std::string> from = UnixFieldOf(source);
@@ -436,8 +435,7 @@ absl::StatusOr<std::string> FormatAddresses(
 uint8_t FamilyByte(const ProxyHeader& header) {
   if (!header.endpoints.has_value()) return kUnspec;
   const int family = header.endpoints->source.family();
-  const bool stream =
-      header.endpoints->transport == ProxyHeader::Transport::kStream;
+  const bool stream = header.endpoints->transport == ProxyTransport::kStream;
   const int upper = family == AF_INET    ? kInet
                     : family == AF_INET6 ? kInet6
                                          : kUnix;

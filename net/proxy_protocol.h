@@ -112,24 +112,28 @@ struct ProxySsl {
   friend bool operator==(const ProxySsl&, const ProxySsl&) = default;
 };
 
+enum class ProxyTransport { kStream, kDatagram };
+
+// Both of one family.
+struct ProxyEndpoints {
+  Address source;
+  Address destination;
+  ProxyTransport transport = ProxyTransport::kStream;
+
+  friend bool operator==(const ProxyEndpoints&,
+                         const ProxyEndpoints&) = default;
+};
+
 struct ProxyHeader {
   enum class Version { k1 = 1, k2 = 2 };
-  enum class Transport { kStream, kDatagram };
-  // Both of one family.
-  struct Endpoints {
-    Address source;
-    Address destination;
-    Transport transport = Transport::kStream;
-
-    friend bool operator==(const Endpoints&, const Endpoints&) = default;
-  };
 
   Version version = Version::k2;
-  // Version 2: the proxy speaks for itself, as in a health check.
+  // Version 2: the proxy speaks for itself, as in a health check. What else
+  // such a header has is skipped, TLVs and a checksum too.
   bool local = false;
   // None if it is local, or if the proxy does not know (UNKNOWN in version 1,
   // UNSPEC in version 2): then the connection's own addresses are all there is.
-  std::optional<Endpoints> endpoints = std::nullopt;
+  std::optional<ProxyEndpoints> endpoints = std::nullopt;
   // Version 2: it carries a CRC32C, which was right. Never among the TLVs.
   bool checksum = false;
   // Version 2: the others, in order, and of equals the first counts.

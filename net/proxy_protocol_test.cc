@@ -55,7 +55,7 @@ using ::testing::HasSubstr;
 using ::testing::Optional;
 
 using Version = ProxyHeader::Version;
-using Transport = ProxyHeader::Transport;
+using Transport = ProxyTransport;
 
 Address A(std::string_view text) { return *Address::Parse(text); }
 absl::Time Soon() { return absl::Now() + absl::Seconds(20); }
