@@ -28,8 +28,8 @@
 // is close-on-exec; O_NONBLOCK is as it was, for it belongs to the starter too.
 // On an error all descriptors are as they were, and nobody's. What has come
 // through execve(2) cannot be close-on-exec; so a descriptor that is has been
-// adopted before, or opened since, and is somebody's already: FailedPrecondition
-// and not a second owner.
+// adopted before, or opened since, and is somebody's already:
+// FailedPrecondition, and not a second owner.
 //
 // Errors: a variable that does not mean anything is InvalidArgument, which
 // quotes it and says what was expected. So is a count that differs from the
