@@ -77,7 +77,7 @@ struct Flag {
 
 constexpr std::array<Flag, 3> kFlags = {{
     {"listen", "ADDRESS",
-     "where clients connect: 127.0.0.1:7007 (default), [::1]:7007,\n"
+     "where clients connect: 127.0.0.1:7007 (default), [::1]:7007, :7007,\n"
      "      unix:/path or unix:@abstract; port 0 takes any free port",
      ParseListen},
     {"model", "MODEL",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The textbook's handler, registered with sigaction(): it is called when a
-// child has ended. Six things are wrong with it, and this program shows three.
+// child has ended. The page beside this file says what is wrong with it.
 #include <sys/wait.h>
 #include <unistd.h>
 

@@ -79,6 +79,7 @@ void Storm(const char* name, void (*handler)(int), bool blocked) {
 
 // What -1 does to other code of the program, which has a child of its own and
 // waits for that one alone.
+// The handler that loops still stands, and it does not ask whose a child is.
 void StealFromOthers() {
   const pid_t child = fork();
   if (child == 0) _exit(42);
