@@ -36,10 +36,12 @@
 // (EPERM) for a child that has become another user's: such a one the destructor
 // cannot kill either, and it is put aside until it ends. Any call on a child
 // that has been given away, or in a forked copy of the owner, is
-// FailedPrecondition: a process can wait for its own children only. If somebody else has reaped the child, a waitpid(-1) of the
-// host or a kernel that was told to ignore SIGCHLD, its status is still the
-// true one where the kernel tells it afterwards (Linux 6.15), only without what
-// it had used; elsewhere it is the value ExitStatus::Lost().
+// FailedPrecondition: a process can wait for its own children only.
+//
+// If somebody else has reaped the child, a waitpid(-1) of the host or a kernel
+// that was told to ignore SIGCHLD, its status is still the true one where the
+// kernel tells it afterwards (Linux 6.15), only without what it had used;
+// elsewhere it is the value ExitStatus::Lost().
 //
 // Threads: one at a time. Signals: none is used, none needs to be blocked, and
 // SIGCHLD may do what it likes. Fork: a copy in the child process neither kills

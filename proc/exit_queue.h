@@ -36,8 +36,8 @@
 // The kernel bounds the queue by RLIMIT_SIGPENDING for all processes of a user
 // together, and drops what does not fit without a word. A thread that does not
 // block the signal makes entries vanish too. MayHaveLost() says that the first
-// may have happened; nothing tells the second. The Reaper looks after its
-// children once a second for both.
+// may have happened; nothing tells the second. So the Reaper looks after its
+// children, 512 of them a second.
 //
 // Threads: one at a time; destroy it in the thread that made it. Signals: see
 // above. Fork: a copy in a child is inert. Programs that this process starts

@@ -98,9 +98,9 @@ int FirstNotKept(absl::Span<const int> keep) {
 
 // A descriptor table that parent and child share at first. fork(2) copies the
 // table and the child then closes what it was not to keep, which for thousands
-// of descriptors takes longer than all the rest. Sharing it, and leaving it with
-// no more than the lowest numbers, does neither. But what the parent closes
-// while it is shared is closed for the child too; so the parent waits.
+// of descriptors takes longer than all the rest. Sharing it, and leaving it
+// with no more than the lowest numbers, does neither. But what the parent
+// closes while it is shared is closed for the child too; so the parent waits.
 class SharedTable {
  public:
   // Whether it pays: the table is large, and what is kept of it lies low. One

@@ -401,8 +401,8 @@ TEST(ForkTest, LetsTheChildBeAWholeProgram) {
                                 fclose(file) != 0) {
                               return 1;
                             }
-                            // glibc knows under which id the child runs: else the parent would
-                            // be the owner of this mutex.
+                            // glibc knows under which id the child runs;
+                            // else this mutex would be the parent's.
                             pthread_mutexattr_t checked;
                             pthread_mutexattr_init(&checked);
                             pthread_mutexattr_settype(&checked,

@@ -42,9 +42,8 @@
 // Errors: Add: FailedPrecondition for a child that is not the caller's to give,
 // or no more; AlreadyExists for one that was given already; else what
 // epoll_ctl(2) says. Next() fails only where waiting itself does; a child that
-// somebody
-// else reaped is reported like any other, if its status cannot be had as
-// ExitStatus::Lost().
+// somebody else reaped is reported like any other, if its status cannot be had
+// as ExitStatus::Lost().
 //
 // Cost: independent of how many children live, but for looking after those that
 // have no pidfd. One descriptor for each child that has one, and up to three.

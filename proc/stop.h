@@ -40,8 +40,9 @@
 // Errors: Begin: InvalidArgument for a plan without steps, with a signal that
 // is none or with a negative patience; FailedPrecondition for `whole_group` and
 // a child that leads no group; else what epoll_create1(2), timerfd_create(2)
-// and pidfd_open(2) say. Next: what waiting says, and reading /proc for a group;
-// OutOfRange after the result.
+// and pidfd_open(2) say. Next: what waiting says, and reading /proc for a
+// group; OutOfRange after the result. A signal that could not be sent is no
+// error: the steps go on, and the result says so.
 //
 // Threads: one at a time. Signals: none used. Fork: a copy in a child process
 // must only be destroyed. Rests on: pidfd_send_signal(2), killpg(2),

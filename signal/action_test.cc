@@ -228,8 +228,8 @@ TEST(SignalActionTest, RefusesHandlersThatAreNoFunctions) {
 volatile std::sig_atomic_t last_value = 0;
 volatile std::sig_atomic_t last_sender = 0;
 
-// Waits with `signo` let in until a handler has run. Blocked before and after, it
-// cannot come between a look at what the handler did and the wait.
+// Waits with `signo` let in until a handler has run. Blocked before and after,
+// it cannot come between a look at what the handler did and the wait.
 void AwaitHandler(int signo, const SignalMask& mask) {
   SignalSet blocked = mask.previous();
   blocked.Remove(signo);
