@@ -580,10 +580,13 @@ TEST(OrphansTest, AreOfNoUseAndDoNoHarmInAForkedCopy) {
   EXPECT_EQ(NextExit(*orphans).pid, pid);
 }
 
-TEST(OrphansTest, RefuseAnIntervalThatIsNotPositive) {
+TEST(OrphansTest, RefuseWhatTheyCannotWorkWith) {
   EXPECT_THAT(
       Orphans::Receive(NoneIsMine, absl::ZeroDuration()),
       StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("positive")));
+  EXPECT_THAT(
+      Orphans::Receive(nullptr).status(),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("is_mine")));
   EXPECT_FALSE(IsSubreaper());
 }
 

@@ -33,6 +33,7 @@
 #include "brood/proc/exit_status.h"
 #include "brood/proc/fork.h"
 #include "brood/proc/posix.h"
+#include "brood/tests/deny_syscalls.h"
 #include "brood/tests/gate.h"
 #include "brood/tests/traced_child.h"
 #include "gmock/gmock.h"
@@ -441,6 +442,41 @@ TEST_P(ReaperTest, WorksWithinAForkedChild) {
     return 0;
   });
   EXPECT_THAT(nested.Wait(), IsOkAndHolds(ExitStatus::Exited(0)));
+}
+
+TEST(ReaperInASandboxTest, ReportsChildrenWhereThereAreNoPidfds) {
+  absl::StatusOr<Child> sandboxed = Fork({}, [] {
+    DenySyscalls({SYS_clone3, SYS_prctl, SYS_pidfd_open}, EPERM);
+    Reaper reaper = *Reaper::Create();
+    for (int i = 0; i < 10; ++i) {
+      absl::StatusOr<Child> child = Fork({}, [=] { return i; });
+      if (!child.ok() || child->fd() != -1) return 1;
+      if (!reaper.Add(*std::move(child), i).ok()) return 2;
+    }
+    while (reaper.size() > 0) {
+      const Reaper::Exit exit = NextExit(reaper);
+      if (exit.status != ExitStatus::Exited(static_cast<int>(exit.tag))) {
+        return 3;
+      }
+    }
+    return 0;
+  });
+  ASSERT_THAT(sandboxed, IsOk());
+  EXPECT_THAT(sandboxed->Wait(), IsOkAndHolds(ExitStatus::Exited(0)));
+}
+
+TEST(ReaperInASandboxTest, NeedsNoDescriptorForAQueuedChild) {
+  absl::StatusOr<Child> crowded = Fork({}, [] {
+    Reaper reaper = *Reaper::Create(*ExitQueue::Create());
+    const rlimit none = {.rlim_cur = 3, .rlim_max = 3};
+    if (setrlimit(RLIMIT_NOFILE, &none) == -1) return 1;
+    absl::StatusOr<Child> child =
+        Fork({.exit_signal = reaper.exit_signal()}, [] { return 7; });
+    if (!child.ok() || !reaper.Add(*std::move(child), 0).ok()) return 2;
+    return NextExit(reaper).status == ExitStatus::Exited(7) ? 0 : 3;
+  });
+  ASSERT_THAT(crowded, IsOk());
+  EXPECT_THAT(crowded->Wait(), IsOkAndHolds(ExitStatus::Exited(0)));
 }
 
 // ---- what only a queue can suffer ----
