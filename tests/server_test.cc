@@ -518,6 +518,9 @@ TEST(ServerTest, ReplacesNothingButASocketThatNobodyAnswers) {
   {
     ServerProcess killed({flag});
     ExpectRefused({{flag}, 1, {path, "EADDRINUSE"}});
+    // Whoever asked was a client; until its process has begun, it has a copy of
+    // the socket, too.
+    EXPECT_TRUE(killed.NextLogLineWith("exited").has_value());
     killed.Signal(SIGKILL);
     killed.Wait();
   }
