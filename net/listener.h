@@ -45,10 +45,11 @@
 //
 // Errors: every Status names the call and the address and carries its errno
 // (see ErrnoOf): in use is FailedPrecondition (EADDRINUSE), not permitted is
-// PermissionDenied (EACCES), not of this machine is FailedPrecondition
-// (EADDRNOTAVAIL). An option that does not go with the address, or out of its
-// range, is InvalidArgument and named. accept_error.h says what each errno of
-// accept4(2) means; of them Accept passes over those that are about one client.
+// PermissionDenied (EACCES), not of this machine is EADDRNOTAVAIL; all of them
+// are in docs/errors.md. An option that does not go with the address, or out of
+// its range, is InvalidArgument and named. accept_error.h says what each errno
+// of accept4(2) means; of them Accept passes over those that are about one
+// client.
 //
 // Threads: one at a time. Signals: EINTR is retried. Fork: a copy shares the
 // backlog, and clients are served by whoever accepts first; the place stays
