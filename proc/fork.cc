@@ -180,6 +180,7 @@ class SharedTable {
 [[noreturn]] void RunChild(const ForkOptions& options,
                            absl::Span<const int> keep_fds,
                            SharedTable* shared_table, pid_t parent,
+                           const sigset_t& none,
                            absl::FunctionRef<int()> body) noexcept {
   // First of all: until then every descriptor is the parent's own.
   if (shared_table != nullptr) shared_table->LeaveAbove(FirstNotKept(keep_fds));
@@ -188,9 +189,11 @@ class SharedTable {
   if (options.parent_death_signal.has_value()) {
     (void)prctl(PR_SET_PDEATHSIG, *options.parent_death_signal);
   }
-  sigset_t none;
-  sigemptyset(&none);
-  (void)sigprocmask(SIG_SETMASK, &none, nullptr);
+  // By its number, as the calls above: a forked child has to map each page of
+  // code anew that it runs through, and the C library's function is on another.
+  constexpr size_t kKernelSigsetSize = _NSIG / 8;
+  (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr,
+                kKernelSigsetSize);
   // The kernel does not look back: a parent that died before the prctl sends
   // nothing. So look, after arming, whether it is still the one that forked.
   // 0 is a parent outside of the child's pid namespace, of which one cannot
@@ -334,8 +337,10 @@ absl::StatusOr<Child> Fork(const ForkOptions& options,
   // A handler of the parent's must not run in the child before the dispositions
   // are reset: it would act on the parent's descriptors.
   sigset_t all;
+  sigset_t none;
   sigset_t before;
   sigfillset(&all);
+  sigemptyset(&none);
   (void)sigprocmask(SIG_SETMASK, &all, &before);
   UniqueFd pidfd;
   pid_t pid = Clone(exit_signal, shared_table.has_value(), pidfd);
@@ -353,7 +358,8 @@ absl::StatusOr<Child> Fork(const ForkOptions& options,
   }
   if (pid == 0) {
     RunChild(options, keep_fds,
-             shared_table.has_value() ? &*shared_table : nullptr, parent, body);
+             shared_table.has_value() ? &*shared_table : nullptr, parent, none,
+             body);
   }
   const int fork_errno = errno;
   // In both, so that whichever comes first finds that the group is there.

@@ -55,10 +55,9 @@ absl::Duration MonotonicNow() {
   return absl::DurationFromTimespec(now);
 }
 
-Deadline::Deadline(absl::Time when)
-    : end_(when == absl::InfiniteFuture()
-               ? absl::InfiniteDuration()
-               : MonotonicNow() + (when - absl::Now())) {}
+absl::Duration Deadline::Monotonic(absl::Time when) {
+  return MonotonicNow() + (when - absl::Now());
+}
 
 absl::Duration Deadline::Left() const {
   if (never()) return end_;

@@ -68,13 +68,17 @@ class Deadline {
  public:
   // Implicit: what waits takes an absl::Time. absl::InfiniteFuture() never
   // comes.
-  Deadline(absl::Time when);  // NOLINT(google-explicit-constructor)
+  Deadline(absl::Time when)  // NOLINT(google-explicit-constructor)
+      : end_(when == absl::InfiniteFuture() ? absl::InfiniteDuration()
+                                            : Monotonic(when)) {}
 
   bool never() const { return end_ == absl::InfiniteDuration(); }
   // How long it is until then; zero if it has passed.
   absl::Duration Left() const;
 
  private:
+  static absl::Duration Monotonic(absl::Time when);
+
   absl::Duration end_;  // As MonotonicNow() counts.
 };
 

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/memory/memory.h"
@@ -30,15 +31,14 @@
 namespace brood {
 namespace {
 
-// How many clients one wake-up takes in before exits and signals are looked at.
-constexpr int kAcceptBatch = 16;
-
+// How long to wait with the next try after a fork has failed, if no child ends
+// sooner.
 constexpr absl::Duration kPause = absl::Milliseconds(100);
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ForkPerConnection>> ForkPerConnection::Create(
-    Listener listener, ConnectionHandler& handler, const Options& options) {
+    Acceptor acceptor, ConnectionHandler& handler, const Options& options) {
   if (options.max_children == 0) {
     return absl::InvalidArgumentError(
         "max_children is 0: at least 1 is needed");
@@ -49,14 +49,14 @@ absl::StatusOr<std::unique_ptr<ForkPerConnection>> ForkPerConnection::Create(
   absl::StatusOr<Reaper> reaper =
       queue.ok() ? Reaper::Create(*std::move(queue)) : Reaper::Create();
   if (!reaper.ok()) return reaper.status();
-  return absl::WrapUnique(new ForkPerConnection(std::move(listener), handler,
+  return absl::WrapUnique(new ForkPerConnection(std::move(acceptor), handler,
                                                 options, *std::move(reaper)));
 }
 
-ForkPerConnection::ForkPerConnection(Listener listener,
+ForkPerConnection::ForkPerConnection(Acceptor acceptor,
                                      ConnectionHandler& handler,
                                      const Options& options, Reaper reaper)
-    : listener_(std::move(listener)),
+    : acceptor_(std::move(acceptor)),
       handler_(handler),
       options_(options),
       reaper_(std::move(reaper)),
@@ -81,55 +81,30 @@ void ForkPerConnection::Tell(const absl::Status& status) {
 
 absl::Status ForkPerConnection::Start(PollLoop& loop) {
   loop_ = &loop;
-  accepting_ = true;
   loop_->Watch(reaper_.fd(), [this] { return ReportEnds(); });
-  UpdateWatch();
+  acceptor_.OnTrouble([this](const absl::Status& status) {
+    // The door is open, but somebody stands in it.
+    if (status.ok() && waiting_.has_value()) return;
+    Tell(status);
+  });
+  acceptor_.Start(loop, [this](Accepted client, const Address& local) {
+    return Take(std::move(client), local);
+  });
   return absl::OkStatus();
 }
 
-void ForkPerConnection::UpdateWatch() {
-  const bool wanted = accepting_ && HasRoom() && waiting_.empty() && !paused_;
-  if (wanted == std::exchange(watching_, wanted)) return;
-  if (wanted) {
-    loop_->Watch(listener_.fd(), [this] { return AcceptClients(); });
-  } else {
-    loop_->Unwatch(listener_.fd());
+bool ForkPerConnection::Take(Accepted client, const Address& local) {
+  if (const absl::Status status = StartOne(client, local); !status.ok()) {
+    waiting_.emplace(std::move(client), local);
+    Tell(status);
+    TryAgainSoon();
+    return false;
   }
+  return HasRoom();
 }
 
-absl::Status ForkPerConnection::AcceptClients() {
-  for (int i = 0; i < kAcceptBatch && HasRoom() && waiting_.empty(); ++i) {
-    absl::StatusOr<std::optional<Accepted>> client = listener_.Accept();
-    if (!client.ok()) {
-      Pause(client.status());
-      break;
-    }
-    if (!client->has_value()) {
-      Tell(absl::OkStatus());
-      break;
-    }
-    waiting_.push_back(**std::move(client));
-    StartWaiting();
-  }
-  UpdateWatch();
-  return absl::OkStatus();
-}
-
-void ForkPerConnection::StartWaiting() {
-  while (!waiting_.empty() && HasRoom() && !paused_) {
-    // Out of the queue first: whoever observes its end counts who is left.
-    Accepted client = std::move(waiting_.front());
-    waiting_.pop_front();
-    if (absl::Status status = StartOne(client); !status.ok()) {
-      waiting_.push_front(std::move(client));
-      Pause(status);
-      return;
-    }
-  }
-}
-
-absl::Status ForkPerConnection::StartOne(Accepted& client) {
-  const ConnectionInfo info = {listener_.address(), client.peer};
+absl::Status ForkPerConnection::StartOne(Accepted& client,
+                                         const Address& local) {
   const absl::Duration begin = MonotonicNow();
   const int connection = client.stream.fd();
   absl::StatusOr<Child> child =
@@ -137,11 +112,17 @@ absl::Status ForkPerConnection::StartOne(Accepted& client) {
             .parent_death_signal = SIGKILL,
             .new_process_group = true,
             .keep_fds = absl::MakeConstSpan(&connection, 1)},
-           [&] { return handler_.Handle(client.stream, info); });
+           [&] {
+             return handler_.Handle(client.stream, {local, client.peer});
+           });
   if (!child.ok()) return child.status();
   const pid_t pid = child->pid();
-  const uint64_t tag = next_tag_++;
-  if (!reaper_.Add(*std::move(child), tag).ok()) {
+  if (free_.empty()) {
+    free_.push_back(connections_.size());
+    connections_.emplace_back();
+  }
+  const uint64_t place = free_.back();
+  if (!reaper_.Add(*std::move(child), place).ok()) {
     // It may have begun, so its client cannot be given to another process: this
     // one ends here, by SIGKILL, and is accounted for like any other.
     (void)child->Signal(SIGKILL);
@@ -150,7 +131,9 @@ absl::Status ForkPerConnection::StartOne(Accepted& client) {
                MonotonicNow() - begin});
     return absl::OkStatus();
   }
-  live_.emplace(tag, Live{client.peer, begin});
+  free_.pop_back();
+  connections_[place] = {client.peer, begin};
+  ++live_;
   return absl::OkStatus();
 }
 
@@ -159,56 +142,55 @@ absl::Status ForkPerConnection::ReportEnds() {
     absl::StatusOr<std::optional<Reaper::Exit>> exit = reaper_.Next();
     if (!exit.ok()) return exit.status();
     if (!exit->has_value()) break;
-    auto it = live_.find((*exit)->tag);
-    const ConnectionEnd end = {(*exit)->pid, it->second.peer, (*exit)->status,
-                               MonotonicNow() - it->second.begin};
-    live_.erase(it);
-    observer_(end);
-    paused_ = false;
+    const Connection& connection = connections_[(*exit)->tag];
+    free_.push_back((*exit)->tag);
+    --live_;
+    observer_({(*exit)->pid, connection.peer, (*exit)->status,
+               MonotonicNow() - connection.begin});
   }
-  Resume();
+  TryAgain();
+  CallDone();
   return absl::OkStatus();
 }
 
-void ForkPerConnection::Pause(const absl::Status& why) {
-  Tell(why);
-  if (std::exchange(paused_, true)) return;
-  // A timer of an earlier pause, which an exit cut short, must not end this
-  // one.
-  loop_->CallAfter(kPause, [this, pause = ++pause_count_] {
-    if (paused_ && pause == pause_count_) {
-      paused_ = false;
-      Resume();
+void ForkPerConnection::TryAgain() {
+  if (waiting_.has_value()) {
+    if (!StartOne(waiting_->client, waiting_->local).ok()) {
+      TryAgainSoon();
+      return;
     }
+    waiting_.reset();
+    Tell(absl::OkStatus());
+  }
+  acceptor_.TryAgain();
+  if (HasRoom()) acceptor_.Want();
+}
+
+void ForkPerConnection::TryAgainSoon() {
+  if (std::exchange(trying_soon_, true)) return;
+  loop_->CallAfter(kPause, [this] {
+    trying_soon_ = false;
+    TryAgain();
     return absl::OkStatus();
   });
 }
 
-void ForkPerConnection::Resume() {
-  StartWaiting();
-  UpdateWatch();
-  // The trouble is over when nobody waits any more, neither here nor in the
-  // kernel's queue, and only asking tells.
-  if (in_trouble_ && watching_) (void)AcceptClients();
+void ForkPerConnection::Drain(absl::AnyInvocable<void()> done) {
+  done_ = std::move(done);
+  acceptor_.Drain([this] { CallDone(); });
 }
 
-void ForkPerConnection::StopAccepting() {
-  if (!std::exchange(accepting_, false)) return;
-  UpdateWatch();
-  // Who waits in the kernel's queue believes to be connected; closing the
-  // listener would reset them all.
-  while (true) {
-    absl::StatusOr<std::optional<Accepted>> client = listener_.Accept();
-    if (!client.ok() || !client->has_value()) break;
-    waiting_.push_back(**std::move(client));
+void ForkPerConnection::CallDone() {
+  if (done_ != nullptr && acceptor_.closed() && active() == 0) {
+    std::exchange(done_, nullptr)();
   }
-  (void)listener_.Close();
-  StartWaiting();
 }
 
 void ForkPerConnection::SignalHandlers(int signo) {
-  waiting_.clear();
+  acceptor_.Close();
+  waiting_.reset();
   (void)reaper_.SignalAll(signo);
+  CallDone();
 }
 
 }  // namespace brood

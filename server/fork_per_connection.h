@@ -22,10 +22,9 @@
 //
 // A client that has been accepted is never dropped for want of a process: it
 // waits, and the fork is tried again when a child has ended or after a tenth of
-// a second. When descriptors run out, the clients wait in the kernel's queue in
-// the same way.
+// a second. Until it has succeeded, the others wait in the kernel's queue.
 //
-// Ownership: owns the listener and the children; the handler is borrowed.
+// Ownership: owns the acceptor and the children; the handler is borrowed.
 // Errors: see process_model.h. Threads: one. Signals: none.
 // Fork: yes. Rests on: fork.h, reaper.h, listener.h.
 #ifndef BROOD_SERVER_FORK_PER_CONNECTION_H_
@@ -33,12 +32,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string_view>
+#include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -46,6 +45,7 @@
 #include "brood/net/address.h"
 #include "brood/net/listener.h"
 #include "brood/proc/reaper.h"
+#include "brood/server/acceptor.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/process_model.h"
@@ -63,60 +63,69 @@ class ForkPerConnection : public ProcessModel {
   };
 
   static absl::StatusOr<std::unique_ptr<ForkPerConnection>> Create(
-      Listener listener, ConnectionHandler& handler, const Options& options);
+      Acceptor acceptor, ConnectionHandler& handler, const Options& options);
 
   std::string_view name() const override { return options_.name; }
   std::string_view service() const override { return handler_.name(); }
-  const Address& address() const override { return listener_.address(); }
+  const std::vector<Address>& addresses() const override {
+    return acceptor_.addresses();
+  }
   void OnConnectionEnd(
       absl::AnyInvocable<void(const ConnectionEnd&)> observer) override;
   void OnTrouble(
       absl::AnyInvocable<void(const absl::Status&)> observer) override;
   absl::Status Start(PollLoop& loop) override;
-  void StopAccepting() override;
-  size_t active() const override { return waiting_.size() + live_.size(); }
+  void Drain(absl::AnyInvocable<void()> done) override;
+  size_t active() const override {
+    return live_ + (waiting_.has_value() ? 1 : 0);
+  }
   void SignalHandlers(int signo) override;
 
  private:
-  struct Live {
+  // One connection that has a process. The reaper's tag is its place among the
+  // others.
+  struct Connection {
     Address peer;
     absl::Duration begin;  // Monotonic.
   };
+  // A client that has been accepted, and waits for a process.
+  struct Waiting {
+    Accepted client;
+    Address local;
+  };
 
-  ForkPerConnection(Listener listener, ConnectionHandler& handler,
+  ForkPerConnection(Acceptor acceptor, ConnectionHandler& handler,
                     const Options& options, Reaper reaper);
 
-  bool HasRoom() const { return live_.size() < options_.max_children; }
-  // Drains: the listener's, then the reaper's.
-  absl::Status AcceptClients();
+  bool HasRoom() const { return live_ < options_.max_children; }
+  // Gives the client a process, or lets it wait for one. Says whether another
+  // is wanted.
+  bool Take(Accepted client, const Address& local);
+  absl::Status StartOne(Accepted& client, const Address& local);
+  // Drains the reaper.
   absl::Status ReportEnds();
-  // Forks for the clients that wait, while there is room.
-  void StartWaiting();
-  absl::Status StartOne(Accepted& client);
-  // Says when trouble begins, and when nobody has to wait any more.
+  // Gives the client that waits a process, if one is to be had now.
+  void TryAgain();
+  void TryAgainSoon();
   void Tell(const absl::Status& status);
-  // Watches the listener if, and only if, a client could be taken in now.
-  void UpdateWatch();
-  // Takes in nobody and forks nobody until a child has ended or a little while
-  // has passed: what is short comes back with either.
-  void Pause(const absl::Status& why);
-  void Resume();
+  void CallDone();
 
-  Listener listener_;
+  Acceptor acceptor_;
   ConnectionHandler& handler_;
   const Options options_;
   Reaper reaper_;
   absl::AnyInvocable<void(const ConnectionEnd&)> observer_;
   absl::AnyInvocable<void(const absl::Status&)> trouble_observer_;
+  absl::AnyInvocable<void()> done_;
   bool in_trouble_ = false;
   PollLoop* loop_ = nullptr;
-  bool accepting_ = false;
-  bool watching_ = false;  // The listener.
-  bool paused_ = false;
-  uint64_t pause_count_ = 0;
-  uint64_t next_tag_ = 0;
-  std::deque<Accepted> waiting_;  // Accepted, without a process yet.
-  absl::flat_hash_map<uint64_t, Live> live_;  // By the reaper's tag.
+  std::optional<Waiting> waiting_;
+  bool trying_soon_ = false;
+  // A place is used again by the next connection: after a fork, each page that
+  // the parent writes to is copied, and those who come and go write to one.
+  std::vector<Connection> connections_;
+  std::vector<uint64_t> free_;  // Places in connections_.
+  size_t live_ = 0;
 };
 
 }  // namespace brood

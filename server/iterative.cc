@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
-#include "brood/net/listener.h"
+#include "brood/server/acceptor.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/fork_per_connection.h"
 #include "brood/server/process_model.h"
@@ -13,8 +13,8 @@
 namespace brood {
 
 absl::StatusOr<std::unique_ptr<ProcessModel>> MakeIterative(
-    Listener listener, ConnectionHandler& handler) {
-  return ForkPerConnection::Create(std::move(listener), handler,
+    Acceptor acceptor, ConnectionHandler& handler) {
+  return ForkPerConnection::Create(std::move(acceptor), handler,
                                    {.name = "iterative", .max_children = 1});
 }
 

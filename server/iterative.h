@@ -23,14 +23,14 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
-#include "brood/net/listener.h"
+#include "brood/server/acceptor.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/process_model.h"
 
 namespace brood {
 
 absl::StatusOr<std::unique_ptr<ProcessModel>> MakeIterative(
-    Listener listener, ConnectionHandler& handler);
+    Acceptor acceptor, ConnectionHandler& handler);
 
 }  // namespace brood
 

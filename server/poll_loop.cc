@@ -1,26 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/server/poll_loop.h"
 
-#include <poll.h>
+#include <sys/epoll.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
-#include <ctime>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <memory>
 #include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "brood/proc/posix.h"
+#include "brood/proc/unique_fd.h"
 
 namespace brood {
 
 void PollLoop::Watch(int fd, Callback on_readable) {
-  watchers_[fd] = std::make_shared<Callback>(std::move(on_readable));
+  WatchFor(EPOLLIN, fd, std::move(on_readable));
 }
 
-void PollLoop::Unwatch(int fd) { watchers_.erase(fd); }
+void PollLoop::WatchGone(int fd, Callback on_gone) {
+  WatchFor(0, fd, std::move(on_gone));  // EPOLLERR and EPOLLHUP come always.
+}
+
+void PollLoop::WatchFor(uint32_t events, int fd, Callback callback) {
+  if (!epoll_.valid()) epoll_ = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
+  const auto index = static_cast<size_t>(fd);
+  if (watchers_.size() <= index) watchers_.resize(index + 1);
+  epoll_event event = {.events = events, .data = {.fd = fd}};
+  const int operation =
+      watchers_[index] == nullptr ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+  if (epoll_ctl(epoll_.get(), operation, fd, &event) == -1) {
+    watching_.Update(ErrnoStatus(errno, absl::StrCat("watch descriptor ", fd)));
+    return;
+  }
+  watchers_[index] = std::make_shared<Callback>(std::move(callback));
+}
+
+void PollLoop::Unwatch(int fd) {
+  const auto index = static_cast<size_t>(fd);
+  if (index >= watchers_.size() || watchers_[index] == nullptr) return;
+  watchers_[index] = nullptr;
+  (void)epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+}
 
 void PollLoop::CallAfter(absl::Duration delay, Callback action) {
   timers_.emplace(MonotonicNow() + delay, std::move(action));
@@ -48,28 +75,30 @@ absl::Status PollLoop::RunDueTimers() {
 }
 
 absl::Status PollLoop::WaitAndDispatch() {
-  std::vector<pollfd> items;
-  items.reserve(watchers_.size());
-  for (const auto& [fd, callback] : watchers_) {
-    items.push_back({.fd = fd, .events = POLLIN, .revents = 0});
-  }
-  timespec left = {};
+  if (!watching_.ok()) return watching_;
+  int timeout = -1;
   if (!timers_.empty()) {
-    left = absl::ToTimespec(std::max(timers_.begin()->first - MonotonicNow(),
-                                     absl::ZeroDuration()));
+    const absl::Duration left = timers_.begin()->first - MonotonicNow();
+    // Rounded up, so as not to spin through the last millisecond.
+    timeout = static_cast<int>(std::clamp<int64_t>(
+        absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1))), 0,
+        std::numeric_limits<int>::max()));
   }
-  const int ready = ppoll(items.data(), items.size(),
-                          timers_.empty() ? nullptr : &left, nullptr);
+  std::array<epoll_event, 64> events;
+  if (!epoll_.valid()) epoll_ = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
+  const int ready =
+      epoll_wait(epoll_.get(), events.data(), events.size(), timeout);
   if (ready == -1) {
     if (errno == EINTR) return absl::OkStatus();
-    return ErrnoStatus(errno, "poll");
+    return ErrnoStatus(errno, "epoll_wait");
   }
-  for (const pollfd& item : items) {
-    if (item.revents == 0) continue;
-    // An earlier callback of this round may have unwatched this one.
-    const auto it = watchers_.find(item.fd);
-    if (it == watchers_.end()) continue;
-    const std::shared_ptr<Callback> callback = it->second;
+  for (int i = 0; i < ready; ++i) {
+    // An earlier callback of this round may have unwatched this one. If its
+    // number has gone to another descriptor that is watched, that one is called
+    // for nothing, which a drain does not mind.
+    const std::shared_ptr<Callback> callback =
+        watchers_[static_cast<size_t>(events[i].data.fd)];
+    if (callback == nullptr) continue;
     if (absl::Status status = (*callback)(); !status.ok()) return status;
     if (stopped_) break;
   }

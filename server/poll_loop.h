@@ -20,30 +20,34 @@
 //   }
 //
 // What it is not: a framework. Nothing in //net, //signal or //proc knows it;
-// each of them has a descriptor and a drain, and any loop will do. Nor is it
-// for thousands of descriptors: it is poll(2), for the handful a supervisor
-// has.
+// each of them has a descriptor and a drain, and any loop will do.
 //
 // Readiness: level-triggered. A watcher that does not drain is called again. An
 // error or hang-up on a descriptor counts as readable, so that the drain
-// reports it.
+// reports it. It costs the same however many descriptors are watched.
 //
-// Ownership: descriptors are borrowed; Unwatch before closing one.
+// Ownership: descriptors are borrowed; Unwatch before closing one. Holds a
+// descriptor of its own from the first Watch on.
 //
 // Errors: the first Status a callback returns that is not OK ends Run() with
-// it.
+// it; so does a descriptor that cannot be watched, such as a regular file's
+// (EPERM).
 //
-// Threads: one. Signals: EINTR is not seen. Fork: a copy in a child is inert
-// memory. Rests on: poll(2), clock_gettime(2) with CLOCK_MONOTONIC.
+// Threads: one. Signals: EINTR is not seen. Fork: a child must not use a copy,
+// which would change what its parent watches.
+// Rests on: epoll(7), clock_gettime(2) with CLOCK_MONOTONIC.
 #ifndef BROOD_SERVER_POLL_LOOP_H_
 #define BROOD_SERVER_POLL_LOOP_H_
 
+#include <cstdint>
 #include <map>
 #include <memory>
+#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "brood/proc/unique_fd.h"
 
 namespace brood {
 
@@ -58,6 +62,10 @@ class PollLoop {
   // Calls `on_readable` whenever `fd` is readable, instead of any earlier
   // watcher.
   void Watch(int fd, Callback on_readable);
+  // Calls `on_gone` when nothing more can come from `fd`, nor go to it: both
+  // directions have ended, or an error has ended the connection. What can be
+  // read is not looked at, nor the end of one direction alone.
+  void WatchGone(int fd, Callback on_gone);
   // Does nothing if nobody watches `fd`. A callback may unwatch itself or
   // another.
   void Unwatch(int fd);
@@ -70,11 +78,15 @@ class PollLoop {
   void Stop() { stopped_ = true; }
 
  private:
+  void WatchFor(uint32_t events, int fd, Callback callback);
   absl::Status RunDueTimers();
   absl::Status WaitAndDispatch();
 
-  // Shared, so that a callback may unwatch itself and still return.
-  std::map<int, std::shared_ptr<Callback>> watchers_;
+  UniqueFd epoll_;
+  absl::Status watching_ = absl::OkStatus();  // The first that went wrong.
+  // By descriptor. Shared, so that a callback may unwatch itself and still
+  // return.
+  std::vector<std::shared_ptr<Callback>> watchers_;
   std::multimap<absl::Duration, Callback> timers_;  // By monotonic time.
   bool stopped_ = false;
 };

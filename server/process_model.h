@@ -28,6 +28,7 @@
 
 #include <cstddef>
 #include <string_view>
+#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
@@ -53,8 +54,8 @@ class ProcessModel {
   // One word each, for logs: "fork", "echo".
   virtual std::string_view name() const = 0;
   virtual std::string_view service() const = 0;
-  // Where clients connect, with the port the kernel chose.
-  virtual const Address& address() const = 0;
+  // Where clients connect, with the ports the kernel chose.
+  virtual const std::vector<Address>& addresses() const = 0;
 
   // Calls `observer` for each connection that has ended and been reaped.
   virtual void OnConnectionEnd(
@@ -68,14 +69,13 @@ class ProcessModel {
   // Serves clients whenever `loop` runs. Once the model is destroyed `loop`
   // must not run any more, and once `loop` is, the model can only be destroyed.
   virtual absl::Status Start(PollLoop& loop) = 0;
-  // Takes in the clients that have already connected, as far as descriptors
-  // last, and no more: from now on connecting is refused. Those taken in are
-  // served as before; those for whom there was no descriptor are reset.
-  virtual void StopAccepting() = 0;
+  // From now on connecting is refused. Who has connected already, whether taken
+  // in or not, is served as before; `done` is called once nobody is left.
+  virtual void Drain(absl::AnyInvocable<void()> done) = 0;
   // Connections taken in whose end has not been observed.
   virtual size_t active() const = 0;
-  // Sends `signo` to every process that handles a connection, and forgets the
-  // clients that wait for one.
+  // Sends `signo` to every process that handles a connection, and resets the
+  // clients that wait for one. REQUIRES: Drain().
   virtual void SignalHandlers(int signo) = 0;
 };
 

@@ -102,7 +102,7 @@ class ProcessModelTest : public testing::TestWithParam<Model> {
   }
 
   static Stream Connect(const ProcessModel& model) {
-    absl::StatusOr<Stream> client = Stream::Connect(model.address());
+    absl::StatusOr<Stream> client = Stream::Connect(model.addresses().front());
     EXPECT_THAT(client, IsOk());
     return *std::move(client);
   }
@@ -161,7 +161,7 @@ TEST_P(ProcessModelTest, SaysOfEachConnectionHowItEnded) {
   }
 }
 
-TEST_P(ProcessModelTest, ServesWhoHasConnectedBeforeItStopsAccepting) {
+TEST_P(ProcessModelTest, ServesWhoHasConnectedBeforeItDrains) {
   EchoHandler echo;
   std::unique_ptr<ProcessModel> model = Start(echo);
   // Nobody has been let in yet: the loop has not run.
@@ -171,10 +171,11 @@ TEST_P(ProcessModelTest, ServesWhoHasConnectedBeforeItStopsAccepting) {
     ASSERT_THAT(clients.back().WriteAll(absl::StrCat("client ", i)), IsOk());
     ASSERT_THAT(clients.back().ShutdownWrite(), IsOk());
   }
-  model->StopAccepting();
-  EXPECT_EQ(model->active(), 20);
-  EXPECT_EQ(ErrnoOf(Stream::Connect(model->address()).status()), ECONNREFUSED);
-  AwaitEnds(20);
+  model->Drain([this] { loop_.Stop(); });
+  EXPECT_EQ(ErrnoOf(Stream::Connect(model->addresses().front()).status()),
+            ECONNREFUSED);
+  EXPECT_THAT(loop_.Run(), IsOk());
+  ASSERT_EQ(ends_.size(), 20);
   for (int i = 0; i < 20; ++i) {
     EXPECT_EQ(ReadSome(clients[i]), absl::StrCat("client ", i));
     EXPECT_EQ(ends_[i].status, ExitStatus::Exited(0));
@@ -182,21 +183,33 @@ TEST_P(ProcessModelTest, ServesWhoHasConnectedBeforeItStopsAccepting) {
   EXPECT_EQ(model->active(), 0);
 }
 
-TEST_P(ProcessModelTest, ForgetsWhoWaitsWhenItSignalsTheHandlers) {
+TEST_P(ProcessModelTest, IsDrainedWhenNobodyIsThere) {
+  EchoHandler echo;
+  std::unique_ptr<ProcessModel> model = Start(echo);
+  model->Drain([this] { loop_.Stop(); });
+  EXPECT_THAT(loop_.Run(), IsOk());
+  EXPECT_EQ(ends_.size(), 0);
+}
+
+TEST_P(ProcessModelTest, ResetsWhoWaitsWhenItSignalsTheHandlers) {
   EchoHandler echo;
   std::unique_ptr<ProcessModel> model = Start(echo);
   Stream first = Connect(*model);
   Stream second = Connect(*model);
-  model->StopAccepting();
-  EXPECT_EQ(model->active(), 2);
-  model->SignalHandlers(SIGKILL);
+  model->Drain([this] { loop_.Stop(); });
+  while (model->active() == 0) RunFor(absl::Milliseconds(1));
   const size_t live = model->active();
-  EXPECT_EQ(live, GetParam() == Model::kIterative ? 1 : 2);
-  AwaitEnds(live);
+  model->SignalHandlers(SIGKILL);
+  EXPECT_THAT(loop_.Run(), IsOk());
+  EXPECT_EQ(ends_.size(), live);
   for (const ConnectionEnd& end : ends_) {
     EXPECT_EQ(end.status, ExitStatus::Killed(SIGKILL));
   }
   EXPECT_EQ(model->active(), 0);
+  if (GetParam() == Model::kIterative) {
+    std::array<char, 1> byte;
+    EXPECT_EQ(ErrnoOf(second.Read(absl::MakeSpan(byte)).status()), ECONNRESET);
+  }
 }
 
 TEST_P(ProcessModelTest, KeepsItsClientsWaitingWhileDescriptorsRunOut) {

@@ -81,11 +81,11 @@ void RaiseDescriptorLimit() {
 }
 
 absl::StatusOr<std::unique_ptr<ProcessModel>> MakeModel(
-    ServerOptions::Model model, Listener listener, ConnectionHandler& handler) {
+    ServerOptions::Model model, Acceptor acceptor, ConnectionHandler& handler) {
   if (model == ServerOptions::Model::kIterative) {
-    return MakeIterative(std::move(listener), handler);
+    return MakeIterative(std::move(acceptor), handler);
   }
-  return ForkPerConnection::Create(std::move(listener), handler, {});
+  return ForkPerConnection::Create(std::move(acceptor), handler, {});
 }
 
 int Run(absl::Span<const std::string_view> args) {

@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "brood/proc/posix.h"
 #include "brood/server/poll_loop.h"
@@ -77,7 +78,6 @@ class Supervisor {
       log_.Write(absl::StrCat("pid ", end.pid, " peer ", end.peer.ToString(),
                               " ", end.status.ToString(), " after ",
                               Rounded(end.duration)));
-      StopIfDrained();
     });
     model_.OnTrouble([this](const absl::Status& status) {
       log_.Write(status.ok() ? "clients come in again"
@@ -86,9 +86,9 @@ class Supervisor {
     });
     loop_.Watch(signals_.fd(), [this] { return OnSignal(); });
     if (absl::Status status = model_.Start(loop_); !status.ok()) return status;
-    ready_.Write(absl::StrCat("listening on ", model_.address().ToString(),
-                              " (model ", model_.name(), ", service ",
-                              model_.service(), ")"));
+    ready_.Write(absl::StrCat(
+        "listening on ", absl::StrJoin(model_.addresses(), ", "), " (model ",
+        model_.name(), ", service ", model_.service(), ")"));
     absl::Status status = loop_.Run();
     // A further request to stop, sent while this one was being obeyed, would
     // end the process by the signal as soon as the mask is put back.
@@ -117,7 +117,7 @@ class Supervisor {
 
   void Drain(int signo) {
     phase_ = Phase::kDraining;
-    model_.StopAccepting();
+    model_.Drain([this] { loop_.Stop(); });
     log_.Write(absl::StrCat("draining on ", NameOfSignal(signo), ": ",
                             model_.active(), " inside, at most ",
                             absl::FormatDuration(drain_timeout_)));
@@ -129,17 +129,14 @@ class Supervisor {
           return absl::OkStatus();
         });
       }
-      StopIfDrained();
       return absl::OkStatus();
     });
-    StopIfDrained();
   }
 
   void Kill(std::string_view why) {
     if (phase_ == Phase::kKilling) return;
     phase_ = Phase::kKilling;
     Signal(why, SIGKILL);
-    StopIfDrained();
   }
 
   void Signal(std::string_view why, int signo) {
@@ -153,10 +150,6 @@ class Supervisor {
                       " who waited turned away");
     }
     log_.Write(line);
-  }
-
-  void StopIfDrained() {
-    if (phase_ != Phase::kServing && model_.active() == 0) loop_.Stop();
   }
 
   ProcessModel& model_;

@@ -378,7 +378,7 @@ TEST(ServerTest, ServesWhoWaitedWhenItDrains) {
   Stream second = Connect(server);
   Stream third = Connect(server);
   server.Signal(SIGTERM);
-  ASSERT_THAT(server.NextLogLine(), Optional(HasSubstr("3 inside")));
+  ASSERT_THAT(server.NextLogLine(), Optional(HasSubstr("1 inside")));
   ASSERT_THAT(first.Close(), IsOk());
   EXPECT_TRUE(Echoes(second, "second"));
   ASSERT_THAT(second.Close(), IsOk());
