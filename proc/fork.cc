@@ -5,7 +5,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/sched.h>
-#include <pthread.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -105,14 +105,21 @@ class SharedTable {
  public:
   // Whether it pays: the table is large, and what is kept of it lies low. One
   // that is large has some of these; to ask the kernel how many there are takes
-  // as long as the rest of a fork.
+  // as long as the rest of a fork. One call asks for all of them.
   static bool Pays(absl::Span<const int> keep) {
     constexpr int kLow = 1024;
-    constexpr std::array kSamples = {512,  640,  800,  1000,
+    if (FirstNotKept(keep) > kLow) return false;
+    std::array<pollfd, 8> samples;
+    constexpr std::array kNumbers = {512,  640,  800,  1000,
                                      1500, 2000, 4000, 8000};
-    return FirstNotKept(keep) <= kLow &&
-           std::ranges::any_of(kSamples,
-                               [](int fd) { return fcntl(fd, F_GETFD) != -1; });
+    static_assert(samples.size() == kNumbers.size());
+    for (size_t i = 0; i < samples.size(); ++i) {
+      samples[i] = {.fd = kNumbers[i], .events = 0, .revents = 0};
+    }
+    if (poll(samples.data(), samples.size(), 0) == -1) return false;
+    return std::ranges::any_of(samples, [](const pollfd& sample) {
+      return (sample.revents & POLLNVAL) == 0;
+    });
   }
 
   SharedTable()
@@ -300,11 +307,6 @@ absl::Status CheckOptions(const ForkOptions& options) {
       return ErrnoStatus(errno, absl::StrCat("fork: keep_fds has ", fd));
     }
   }
-  if (options.exit_signal.has_value()) {
-    sigset_t blocked;
-    (void)pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
-    return CheckExitSignal(*options.exit_signal, blocked);
-  }
   return absl::OkStatus();
 }
 
@@ -342,6 +344,12 @@ absl::StatusOr<Child> Fork(const ForkOptions& options,
   sigfillset(&all);
   sigemptyset(&none);
   (void)sigprocmask(SIG_SETMASK, &all, &before);
+  if (options.exit_signal.has_value()) {
+    if (absl::Status s = CheckExitSignal(exit_signal, before); !s.ok()) {
+      (void)sigprocmask(SIG_SETMASK, &before, nullptr);
+      return s;
+    }
+  }
   UniqueFd pidfd;
   pid_t pid = Clone(exit_signal, shared_table.has_value(), pidfd);
   if (pid > 0 && shared_table.has_value() &&
