@@ -103,8 +103,16 @@ Character FirstCharacter(std::string_view text) {
 }
 
 void AppendJsonString(std::string_view text, std::string& out) {
+  const auto plain = [](unsigned char c) {
+    return absl::ascii_isprint(c) && c != '"' && c != '\\';
+  };
   out.push_back('"');
-  while (!text.empty()) {
+  while (true) {
+    // Most often all of it.
+    const auto end = std::find_if_not(text.begin(), text.end(), plain);
+    out.append(text.begin(), end);
+    text.remove_prefix(static_cast<size_t>(end - text.begin()));
+    if (text.empty()) break;
     const Character next = FirstCharacter(text);
     text.remove_prefix(next.bytes.size());
     if (!next.code.has_value()) {
@@ -122,7 +130,7 @@ void AppendJsonString(std::string_view text, std::string& out) {
 
 // By hand, for a double would round it and could be written 1e-06.
 void AppendSeconds(absl::Duration duration, std::string& out) {
-  constexpr int64_t kNanosecondsPerSecond = 1'000'000'000;
+  constexpr uint64_t kNanosecondsPerSecond = 1'000'000'000;
   // More than 292 years are 292 years.
   const int64_t whole = absl::ToInt64Nanoseconds(duration);
   const uint64_t nanoseconds = whole < 0
@@ -130,10 +138,12 @@ void AppendSeconds(absl::Duration duration, std::string& out) {
                                    : static_cast<uint64_t>(whole);
   if (whole < 0) out.push_back('-');
   absl::StrAppend(&out, nanoseconds / kNanosecondsPerSecond);
-  std::string fraction =
-      absl::StrFormat(".%09d", nanoseconds % kNanosecondsPerSecond);
-  fraction.erase(fraction.find_last_not_of('0') + 1);
-  if (fraction != ".") absl::StrAppend(&out, fraction);
+  uint64_t rest = nanoseconds % kNanosecondsPerSecond;
+  if (rest != 0) out.push_back('.');
+  for (uint64_t place = kNanosecondsPerSecond / 10; rest != 0; place /= 10) {
+    out.push_back(static_cast<char>('0' + rest / place));
+    rest %= place;
+  }
 }
 
 void AppendJson(const LogField& field, std::string& out) {

@@ -84,12 +84,23 @@ absl::StatusOr<LogWriter> LogWriter::Create(int fd,
 }
 
 void LogWriter::Write(std::string_view line) {
-  // One write, so that it does not mix with those of other processes. Neither
-  // goes without the other: where there is room for the count alone, it would
-  // be said again and again.
-  if (PushRest() && Take(lost_ == 0 ? absl::StrCat(line, "\n")
-                                    : absl::StrCat(describe_loss_(lost_), "\n",
-                                                   line, "\n"))) {
+  std::string text = absl::StrCat(line, "\n");
+  if (lost_ > 0) {
+    // In one write, and neither without the other: where there is room for the
+    // count alone, it would be said again and again. But a pipe keeps no more
+    // than PIPE_BUF bytes together.
+    const std::string loss = absl::StrCat(describe_loss_(lost_), "\n");
+    if (loss.size() + text.size() <= PIPE_BUF) {
+      text.insert(0, loss);
+    } else {
+      Flush();
+      if (lost_ > 0) {
+        ++lost_;
+        return;
+      }
+    }
+  }
+  if (PushRest() && Take(std::move(text))) {
     lost_ = 0;
   } else {
     ++lost_;

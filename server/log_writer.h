@@ -25,9 +25,8 @@
 // share, and so does a device that is no terminal.
 //
 // Lines of several processes in one pipe stay whole up to PIPE_BUF, 4096 bytes
-// with the newline and a count before it, as they do for write(2); longer ones,
-// and those in a stream socket or a terminal that was full meanwhile, can be
-// parted by another's.
+// with the newline, as they do for write(2); longer ones, and those in a stream
+// socket or a terminal that was full meanwhile, can be parted by another's.
 //
 // What cannot be opened once more (no /proc, not permitted, a FIFO that nobody
 // reads) is asked whether it has room before each write of at most PIPE_BUF
