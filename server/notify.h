@@ -103,8 +103,8 @@ class Notifier {
   Address address_;
 };
 
-// Writes `line` and a newline to `fd` and closes it. Where there is no reader, or
-// no room now, it is Unavailable, and `fd` is closed all the same.
+// Writes `line` and a newline to `fd` and closes it. Where there is no reader,
+// or no room now, it is Unavailable, and `fd` is closed all the same.
 absl::Status TellReady(UniqueFd fd, std::string_view line);
 
 }  // namespace brood
