@@ -25,6 +25,7 @@
 #include "brood/proc/posix.h"
 #include "brood/proc/reaper.h"
 #include "brood/server/connection_handler.h"
+#include "brood/server/connection_log.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/process_model.h"
 
@@ -60,11 +61,12 @@ ForkPerConnection::ForkPerConnection(Acceptor acceptor,
       handler_(handler),
       options_(options),
       reaper_(std::move(reaper)),
-      observer_([](const ConnectionEnd&) {}),
-      trouble_observer_([](const absl::Status&) {}) {}
+      observer_([](const ConnectionRecord&) {}),
+      trouble_observer_([](const absl::Status&) {}),
+      max_children_(options.max_children) {}
 
 void ForkPerConnection::OnConnectionEnd(
-    absl::AnyInvocable<void(const ConnectionEnd&)> observer) {
+    absl::AnyInvocable<void(const ConnectionRecord&)> observer) {
   observer_ = std::move(observer);
 }
 
@@ -72,6 +74,9 @@ void ForkPerConnection::OnTrouble(
     absl::AnyInvocable<void(const absl::Status&)> observer) {
   trouble_observer_ = std::move(observer);
 }
+
+void ForkPerConnection::OnEvent(
+    absl::AnyInvocable<void(const LogEvent&)> /*observer*/) {}
 
 void ForkPerConnection::Tell(const absl::Status& status) {
   if (in_trouble_ == !status.ok()) return;
@@ -127,8 +132,10 @@ absl::Status ForkPerConnection::StartOne(Accepted& client,
     // one ends here, by SIGKILL, and is accounted for like any other.
     (void)child->Signal(SIGKILL);
     const absl::StatusOr<ExitStatus> status = child->Wait();
-    observer_({pid, client.peer, status.value_or(ExitStatus::Lost()),
-               MonotonicNow() - begin});
+    observer_({.pid = pid,
+               .peer = client.peer,
+               .status = status.value_or(ExitStatus::Lost()),
+               .duration = MonotonicNow() - begin});
     return absl::OkStatus();
   }
   free_.pop_back();
@@ -145,8 +152,10 @@ absl::Status ForkPerConnection::ReportEnds() {
     const Connection& connection = connections_[(*exit)->tag];
     free_.push_back((*exit)->tag);
     --live_;
-    observer_({(*exit)->pid, connection.peer, (*exit)->status,
-               MonotonicNow() - connection.begin});
+    observer_({.pid = (*exit)->pid,
+               .peer = connection.peer,
+               .status = (*exit)->status,
+               .duration = MonotonicNow() - connection.begin});
   }
   TryAgain();
   CallDone();
@@ -186,11 +195,21 @@ void ForkPerConnection::CallDone() {
   }
 }
 
-void ForkPerConnection::SignalHandlers(int signo) {
+void ForkPerConnection::SignalHandlers(int signo, EndCause /*cause*/) {
   acceptor_.Close();
   waiting_.reset();
   (void)reaper_.SignalAll(signo);
   CallDone();
+}
+
+size_t ForkPerConnection::ChangeCapacity(int by) {
+  if (by < 0 && max_children_ > 1) --max_children_;
+  if (by > 0 && max_children_ < options_.max_children) ++max_children_;
+  return max_children_;
+}
+
+std::vector<LogField> ForkPerConnection::State() const {
+  return {{"active", static_cast<uint64_t>(live_)}};
 }
 
 }  // namespace brood

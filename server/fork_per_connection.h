@@ -47,6 +47,7 @@
 #include "brood/proc/reaper.h"
 #include "brood/server/acceptor.h"
 #include "brood/server/connection_handler.h"
+#include "brood/server/connection_log.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/process_model.h"
 
@@ -71,15 +72,18 @@ class ForkPerConnection : public ProcessModel {
     return acceptor_.addresses();
   }
   void OnConnectionEnd(
-      absl::AnyInvocable<void(const ConnectionEnd&)> observer) override;
+      absl::AnyInvocable<void(const ConnectionRecord&)> observer) override;
   void OnTrouble(
       absl::AnyInvocable<void(const absl::Status&)> observer) override;
+  void OnEvent(absl::AnyInvocable<void(const LogEvent&)> observer) override;
   absl::Status Start(PollLoop& loop) override;
   void Drain(absl::AnyInvocable<void()> done) override;
   size_t active() const override {
     return live_ + (waiting_.has_value() ? 1 : 0);
   }
-  void SignalHandlers(int signo) override;
+  void SignalHandlers(int signo, EndCause cause) override;
+  size_t ChangeCapacity(int by) override;
+  std::vector<LogField> State() const override;
 
  private:
   // One connection that has a process. The reaper's tag is its place among the
@@ -97,7 +101,7 @@ class ForkPerConnection : public ProcessModel {
   ForkPerConnection(Acceptor acceptor, ConnectionHandler& handler,
                     const Options& options, Reaper reaper);
 
-  bool HasRoom() const { return live_ < options_.max_children; }
+  bool HasRoom() const { return live_ < max_children_; }
   // Gives the client a process, or lets it wait for one. Says whether another
   // is wanted.
   bool Take(Accepted client, const Address& local);
@@ -114,7 +118,7 @@ class ForkPerConnection : public ProcessModel {
   ConnectionHandler& handler_;
   const Options options_;
   Reaper reaper_;
-  absl::AnyInvocable<void(const ConnectionEnd&)> observer_;
+  absl::AnyInvocable<void(const ConnectionRecord&)> observer_;
   absl::AnyInvocable<void(const absl::Status&)> trouble_observer_;
   absl::AnyInvocable<void()> done_;
   bool in_trouble_ = false;
@@ -126,6 +130,7 @@ class ForkPerConnection : public ProcessModel {
   std::vector<Connection> connections_;
   std::vector<uint64_t> free_;  // Places in connections_.
   size_t live_ = 0;
+  size_t max_children_;
 };
 
 }  // namespace brood

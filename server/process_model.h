@@ -3,16 +3,15 @@
 // A ProcessModel decides which process handles a connection, and when.
 //
 //   void LogTo(std::ostream& log, ProcessModel& model) {
-//     model.OnConnectionEnd([&log](const ConnectionEnd& end) {
-//       log << "pid " << end.pid << " peer " << end.peer << " " << end.status
-//           << " after " << end.duration << "\n";
+//     model.OnConnectionEnd([&log](const ConnectionRecord& record) {
+//       log << ConnectionLine(record, LogFormat::kText) << "\n";
 //     });
 //   }
 //
 // What it is not: the server. It neither reads signals nor decides when to
 // stop; see supervisor.h, which drives it through these verbs.
 //
-// Ownership: a model owns its listener and the processes it starts. Destroying
+// Ownership: a model owns its listeners and the processes it starts. Destroying
 // it kills and reaps them.
 //
 // Errors: Start() fails for good. What goes wrong with one connection is that
@@ -24,28 +23,17 @@
 #ifndef BROOD_SERVER_PROCESS_MODEL_H_
 #define BROOD_SERVER_PROCESS_MODEL_H_
 
-#include <sys/types.h>
-
 #include <cstddef>
 #include <string_view>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
-#include "absl/time/time.h"
 #include "brood/net/address.h"
-#include "brood/proc/exit_status.h"
+#include "brood/server/connection_log.h"
 #include "brood/server/poll_loop.h"
 
 namespace brood {
-
-// Whose child it was, what it sent, and how long it took.
-struct ConnectionEnd {
-  pid_t pid;
-  Address peer;
-  ExitStatus status;
-  absl::Duration duration;
-};
 
 class ProcessModel {
  public:
@@ -59,12 +47,16 @@ class ProcessModel {
 
   // Calls `observer` for each connection that has ended and been reaped.
   virtual void OnConnectionEnd(
-      absl::AnyInvocable<void(const ConnectionEnd&)> observer) = 0;
+      absl::AnyInvocable<void(const ConnectionRecord&)> observer) = 0;
 
   // Calls `observer` when clients cannot be taken in, with the reason, and with
   // OK when they can again. They wait meanwhile.
   virtual void OnTrouble(
       absl::AnyInvocable<void(const absl::Status&)> observer) = 0;
+
+  // Calls `observer` for what else a person who runs the server should know: a
+  // client that was turned away, a worker that crashed.
+  virtual void OnEvent(absl::AnyInvocable<void(const LogEvent&)> observer) = 0;
 
   // Serves clients whenever `loop` runs. Once the model is destroyed `loop`
   // must not run any more, and once `loop` is, the model can only be destroyed.
@@ -75,8 +67,15 @@ class ProcessModel {
   // Connections taken in whose end has not been observed.
   virtual size_t active() const = 0;
   // Sends `signo` to every process that handles a connection, and resets the
-  // clients that wait for one. REQUIRES: Drain().
-  virtual void SignalHandlers(int signo) = 0;
+  // clients that wait for one. `cause` is why, for the records of those who
+  // end. REQUIRES: Drain().
+  virtual void SignalHandlers(int signo, EndCause cause) = 0;
+
+  // One process more (1) or fewer (-1) may handle connections from now on;
+  // nobody is sent away. What the number is now.
+  virtual size_t ChangeCapacity(int by) = 0;
+  // How things stand, for whoever asks: {"active", 3}, {"waiting", 1}.
+  virtual std::vector<LogField> State() const = 0;
 };
 
 }  // namespace brood

@@ -26,6 +26,7 @@
 #include "brood/proc/exit_status.h"
 #include "brood/proc/posix.h"
 #include "brood/server/connection_handler.h"
+#include "brood/server/connection_log.h"
 #include "brood/server/echo.h"
 #include "brood/server/fork_per_connection.h"
 #include "brood/server/iterative.h"
@@ -42,9 +43,8 @@ using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 
 void LogTo(std::ostream& log, ProcessModel& model) {
-  model.OnConnectionEnd([&log](const ConnectionEnd& end) {
-    log << "pid " << end.pid << " peer " << end.peer << " " << end.status
-        << " after " << end.duration << "\n";
+  model.OnConnectionEnd([&log](const ConnectionRecord& record) {
+    log << ConnectionLine(record, LogFormat::kText) << "\n";
   });
 }
 
@@ -76,7 +76,7 @@ class ProcessModelTest : public testing::TestWithParam<Model> {
             ? MakeIterative(*std::move(listener), handler)
             : ForkPerConnection::Create(*std::move(listener), handler, {});
     EXPECT_THAT(model, IsOk());
-    (*model)->OnConnectionEnd([this](const ConnectionEnd& end) {
+    (*model)->OnConnectionEnd([this](const ConnectionRecord& end) {
       ends_.push_back(end);
       if (ends_.size() == awaited_) loop_.Stop();
     });
@@ -116,7 +116,7 @@ class ProcessModelTest : public testing::TestWithParam<Model> {
   }
 
   PollLoop loop_;
-  std::vector<ConnectionEnd> ends_;
+  std::vector<ConnectionRecord> ends_;
   size_t awaited_ = 0;
 };
 
@@ -199,10 +199,10 @@ TEST_P(ProcessModelTest, ResetsWhoWaitsWhenItSignalsTheHandlers) {
   model->Drain([this] { loop_.Stop(); });
   while (model->active() == 0) RunFor(absl::Milliseconds(1));
   const size_t live = model->active();
-  model->SignalHandlers(SIGKILL);
+  model->SignalHandlers(SIGKILL, EndCause::kStop);
   EXPECT_THAT(loop_.Run(), IsOk());
   EXPECT_EQ(ends_.size(), live);
-  for (const ConnectionEnd& end : ends_) {
+  for (const ConnectionRecord& end : ends_) {
     EXPECT_EQ(end.status, ExitStatus::Killed(SIGKILL));
   }
   EXPECT_EQ(model->active(), 0);

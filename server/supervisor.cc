@@ -19,6 +19,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "brood/proc/posix.h"
+#include "brood/server/connection_log.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/process_model.h"
 #include "brood/signal/action.h"
@@ -56,13 +57,6 @@ class LineWriter {
   int64_t lost_ = 0;
 };
 
-// "1.25ms": three digits are all that anyone reads.
-std::string Rounded(absl::Duration duration) {
-  absl::Duration unit = absl::Nanoseconds(1);
-  while (unit * 1000 <= duration) unit *= 10;
-  return absl::FormatDuration(absl::Trunc(duration, unit));
-}
-
 class Supervisor {
  public:
   Supervisor(ProcessModel& model, const SuperviseOptions& options,
@@ -74,10 +68,8 @@ class Supervisor {
         signals_(std::move(signals)) {}
 
   absl::Status Run() {
-    model_.OnConnectionEnd([this](const ConnectionEnd& end) {
-      log_.Write(absl::StrCat("pid ", end.pid, " peer ", end.peer.ToString(),
-                              " ", end.status.ToString(), " after ",
-                              Rounded(end.duration)));
+    model_.OnConnectionEnd([this](const ConnectionRecord& record) {
+      log_.Write(ConnectionLine(record, LogFormat::kText));
     });
     model_.OnTrouble([this](const absl::Status& status) {
       log_.Write(status.ok() ? "clients come in again"
@@ -141,7 +133,7 @@ class Supervisor {
 
   void Signal(std::string_view why, int signo) {
     const size_t inside = model_.active();
-    model_.SignalHandlers(signo);
+    model_.SignalHandlers(signo, EndCause::kStop);
     const size_t signalled = model_.active();
     std::string line =
         absl::StrCat(why, ": ", NameOfSignal(signo), " to ", signalled);
