@@ -20,10 +20,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "brood/net/quoted.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/unique_fd.h"
 
@@ -42,8 +42,8 @@ std::optional<std::string> Variable(const char* name) {
 
 absl::Status Expected(std::string_view variable, std::string_view value,
                       std::string_view what) {
-  return absl::InvalidArgumentError(absl::StrCat(
-      variable, "=\"", absl::CHexEscape(value), "\": expected ", what));
+  return absl::InvalidArgumentError(
+      absl::StrCat(variable, "=", Quoted(value), ": expected ", what));
 }
 
 // A decimal number and nothing else: no sign and no white space, which

@@ -43,7 +43,7 @@ void Run(std::string_view block) {
       ActivatedNames(variables, kSelf);
   if (!names.ok()) {
     CHECK(absl::StartsWith(names.status().message(), "LISTEN_"));
-    CHECK(absl::StrContains(names.status().message(), "\": expected "));
+    CHECK(absl::StrContains(names.status().message(), ": expected "));
     return;
   }
   CHECK_LE(names->size(), size_t{kMaxActivatedFds});

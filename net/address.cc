@@ -20,11 +20,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "brood/net/address_reader.h"
+#include "brood/net/quoted.h"
 #include "brood/proc/posix.h"
 
 namespace brood {
@@ -165,8 +165,8 @@ absl::StatusOr<Address> Address::UnixPath(std::string_view path) {
   if (path.empty() || path.size() > kMaxUnixPath ||
       absl::StrContains(path, '\0')) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "unix path \"", absl::CHexEscape(path), "\": expected 1 to ",
-        kMaxUnixPath, " bytes without NUL, not ", path.size(), " bytes"));
+        "unix path ", Quoted(path), ": expected 1 to ", kMaxUnixPath,
+        " bytes without NUL, not ", path.size(), " bytes"));
   }
   return FromUnixName(path);
 }
@@ -174,9 +174,8 @@ absl::StatusOr<Address> Address::UnixPath(std::string_view path) {
 absl::StatusOr<Address> Address::UnixAbstract(std::string_view name) {
   if (name.size() > kMaxAbstractName) {
     return absl::InvalidArgumentError(
-        absl::StrCat("unix abstract name \"", absl::CHexEscape(name),
-                     "\": expected at most ", kMaxAbstractName, " bytes, not ",
-                     name.size()));
+        absl::StrCat("unix abstract name ", Quoted(name), ": expected at most ",
+                     kMaxAbstractName, " bytes, not ", name.size()));
   }
   return FromUnixName(absl::StrCat(std::string_view("\0", 1), name));
 }

@@ -12,10 +12,10 @@
 #include "absl/log/check.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "brood/net/address.h"
+#include "brood/net/quoted.h"
 
 namespace brood {
 namespace {
@@ -40,9 +40,8 @@ void ReadAsText(std::string_view text) {
   const absl::StatusOr<Address> address = Address::Parse(text);
   if (address.ok()) return CheckRoundTrips(*address);
   const std::string_view message = address.status().message();
-  CHECK(absl::StartsWith(
-      message,
-      absl::StrCat("address \"", absl::CHexEscape(text), "\": expected ")))
+  CHECK(absl::StartsWith(message,
+                         absl::StrCat("address ", Quoted(text), ": expected ")))
       << message;
   CHECK(absl::StrContains(message, " at character ")) << message;
 }

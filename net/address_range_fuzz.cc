@@ -7,12 +7,12 @@
 
 #include "absl/log/check.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "brood/net/address.h"
 #include "brood/net/address_range.h"
 #include "brood/net/address_range_set.h"
+#include "brood/net/quoted.h"
 #include "brood/net/source_key.h"
 
 namespace brood {
@@ -23,8 +23,7 @@ void ReadAsRange(std::string_view text) {
   if (!range.ok()) {
     const std::string_view message = range.status().message();
     CHECK(absl::StartsWith(
-        message, absl::StrCat("address range \"", absl::CHexEscape(text),
-                              "\": expected ")))
+        message, absl::StrCat("address range ", Quoted(text), ": expected ")))
         << message;
     CHECK(absl::StrContains(message, " at character ")) << message;
     return;

@@ -19,9 +19,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "brood/net/quoted.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/unique_fd.h"
 
@@ -167,8 +167,8 @@ absl::Status AddressReader::Scope(uint32_t& scope) {
   const absl::StatusOr<uint32_t> number = InterfaceNumber(name);
   if (!number.ok()) {
     return ErrnoStatus(ErrnoOf(number.status()),
-                       absl::StrCat(kind_, " \"", absl::CHexEscape(text_),
-                                    "\": the interface cannot be looked up"));
+                       absl::StrCat(kind_, " ", Quoted(text_),
+                                    ": the interface cannot be looked up"));
   }
   if (*number == 0) return Expected("an interface of this machine");
   scope = *number;
@@ -215,8 +215,8 @@ absl::Status AddressReader::UnixName(size_t max, bool may_have_nul,
 
 absl::Status AddressReader::Expected(std::string_view what) const {
   return absl::InvalidArgumentError(absl::StrCat(
-      kind_, " \"", absl::CHexEscape(text_), "\": expected ", what,
-      " at character ", at_ + 1, AtEnd() ? ", where it ends" : ""));
+      kind_, " ", Quoted(text_), ": expected ", what, " at character ", at_ + 1,
+      AtEnd() ? ", where it ends" : ""));
 }
 
 }  // namespace brood

@@ -24,13 +24,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
 #include "brood/net/address.h"
+#include "brood/net/quoted.h"
 #include "brood/proc/posix.h"
 
 namespace brood {
@@ -91,9 +91,8 @@ std::string Write32(uint32_t value) {
 
 absl::Status ExpectedInLine(std::string_view line, std::string_view what,
                             size_t at) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("PROXY header \"", absl::CHexEscape(line), "\": expected ",
-                   what, " at byte ", at + 1));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "PROXY header ", Quoted(line), ": expected ", what, " at byte ", at + 1));
 }
 
 absl::Status ExpectedInV2(std::string_view what, size_t at) {
@@ -588,8 +587,8 @@ absl::Status ProxyHeaderParser::CheckV1() {
   const size_t longest = std::min(kLongestLine, options_.max_size);
   if (size() >= longest) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("PROXY header \"", absl::CHexEscape(line),
-                     "\": expected CR LF within ", longest, " bytes"));
+        absl::StrCat("PROXY header ", Quoted(line), ": expected CR LF within ",
+                     longest, " bytes"));
   }
   return absl::OkStatus();
 }
