@@ -42,9 +42,10 @@
 // A path of 108 bytes fills sun_path and leaves no room for a NUL. Linux
 // accepts that, therefore so does this class; pass sockaddr_length() along.
 //
-// Errors: malformed text is InvalidArgument, one line that quotes the text and
-// says what was expected at which character, counted in bytes from 1. Looking
-// up an interface needs a descriptor: ResourceExhausted (EMFILE, ENFILE).
+// Errors: malformed text is InvalidArgument, one line that quotes the text, or
+// the beginning of a long one, and says what was expected at which character,
+// counted in bytes from 1. Looking up an interface needs a descriptor:
+// ResourceExhausted (EMFILE, ENFILE).
 //
 // Threads, signals, fork: a value; compare, hash and copy it anywhere.
 // Rests on: ip(7), ipv6(7), unix(7), inet_ntop(3), netdevice(7).

@@ -144,6 +144,13 @@ TEST(AddressRangeTest, SaysWhatIsWrongWithAMalformedTextAndWhere) {
       {"localhost", no_host, 1},
       {"10/8", no_host, 1},
       {"/8", no_host, 1},
+      {"0x0a.0.0.0/8", no_host, 1},
+      {std::string("\0", 1), no_host, 1},
+      {"\xef\xbc\x91.0.0.0/8", no_host, 1},
+      {"10.0.0.0\\8", no_slash, 9},
+      {"10.0.0.00/8", "a number from 0 to 255", 8},
+      {"2001:db8::/032", "a prefix length from 0 to 128", 12},
+      {"2001:db8::/4294967328", "a prefix length from 0 to 128", 12},
       {"[::1]/128", no_host, 1},
       {"unix:/run/x", no_host, 1},
       {"10.0.0", "\".\"", 7},
@@ -185,6 +192,20 @@ TEST(AddressRangeTest, SaysWhatIsWrongWithAMalformedTextAndWhere) {
                          "\": expected ", test.expected, " at character ", at,
                          at > test.text.size() ? ", where it ends" : "")));
   }
+}
+
+TEST(AddressRangeTest, QuotesTheBeginningOfALongTextAndSaysWhereItIsWrong) {
+  const std::string zeros(1000, '0');
+  EXPECT_THAT(
+      AddressRange::Parse("10.0.0.0/8" + zeros),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               absl::StrCat("address range \"10.0.0.0/8", zeros.substr(0, 118),
+                            "\"... (1010 bytes): expected a prefix "
+                            "length from 0 to 32 at character 10")));
+  EXPECT_THAT(AddressRange::Parse("10.0.0.0/8" + std::string(200, '/')),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("\"... (210 bytes): expected nothing more at "
+                                 "character 11")));
 }
 
 TEST(AddressRangeTest, ContainsTheHostsThatBeginAsItDoes) {

@@ -19,8 +19,8 @@
 // to its verdict.
 //
 // Errors: InvalidArgument, one line that names the kind of thing, quotes the
-// text and says what was expected at which character. After an error the
-// reader stands where the mistake is.
+// text (see quoted.h) and says what was expected at which character. After an
+// error the reader stands where the mistake is.
 //
 // Threads, signals, fork: a value that borrows the text.
 #ifndef BROOD_NET_ADDRESS_READER_H_

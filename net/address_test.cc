@@ -39,6 +39,7 @@ using ::absl_testing::IsOk;
 using ::absl_testing::IsOkAndHolds;
 using ::absl_testing::StatusIs;
 using ::testing::HasSubstr;
+using ::testing::StrEq;
 
 using Random = std::mt19937_64;
 
@@ -200,12 +201,37 @@ TEST(AddressTest, SaysWhatIsWrongWithAMalformedTextAndWhere) {
       {"*:7007", no_host, 1},
       {"7007", no_host, 1},
       {"7007:", no_host, 1},
+      {"2130706433:80", no_host, 1},
+      {"0x7f.0.0.1:80", no_host, 1},
+      {".1.2.3:80", no_host, 1},
+      {"tcp://127.0.0.1:80", no_host, 1},
+      {"127", no_host, 1},
+      {"%lo:80", no_host, 1},
+      {"]:80", no_host, 1},
+      {"unix", no_host, 1},
+      {" unix:/x", no_host, 1},
+      {"\"unix:/x\"", no_host, 1},
+      {"\xed\x95\x9c:80", no_host, 1},
+      {std::string("\0", 1), no_host, 1},
       {":", "a port from 0 to 65535", 2},
       {":http", "a port from 0 to 65535", 2},
+      {": 80", "a port from 0 to 65535", 2},
+      {":\xef\xbc\x98\xef\xbc\x90", "a port from 0 to 65535", 2},
+      {":00", "a port from 0 to 65535", 2},
+      {":4294967376", "a port from 0 to 65535", 2},
+      {":18446744073709551696", "a port from 0 to 65535", 2},
       {":65536", "a port from 0 to 65535", 2},
       {":7007/", "nothing more", 6},
       {"127.", "a number from 0 to 255", 5},
+      {"127.1:80", "\".\"", 6},
       {"127.0.0:1", "\".\"", 8},
+      {"127..0.1:1", "a number from 0 to 255", 5},
+      {"127.-1.0.1:1", "a number from 0 to 255", 5},
+      {"256.0.0.1:1", "a number from 0 to 255", 1},
+      {"00.0.0.1:1", "a number from 0 to 255", 1},
+      {"1.2.3.4294967297:1", "a number from 0 to 255", 7},
+      {"1.2.3.*:1", "a number from 0 to 255", 7},
+      {"1.2.3.0/24", "\":\" and a port", 8},
       {"127.0.0.:1", "a number from 0 to 255", 9},
       {"127.0.0.256:1", "a number from 0 to 255", 9},
       {"127.0.0.01:1", "a number from 0 to 255", 9},
@@ -226,10 +252,23 @@ TEST(AddressTest, SaysWhatIsWrongWithAMalformedTextAndWhere) {
       {"127.0.0.1:80\n", "nothing more", 13},
       {"::1:7007", no_bracket, 1},
       {"fe80::1", no_bracket, 1},
+      {"::", no_bracket, 1},
+      {":80:80", no_bracket, 1},
+      {"2001:db8::1%lo:80", no_bracket, 1},
       {"[", no_group, 2},
       {"[]:1", no_group, 2},
       {"[:1]:1", no_group, 2},
       {"[g::]:1", no_group, 2},
+      {"[[::1]]:1", no_group, 2},
+      {"[ ::1]:1", no_group, 2},
+      {"[%lo]:1", no_group, 2},
+      {"[1::12345]:1", no_group, 5},
+      {"[1:2::3:x]:1", no_group, 9},
+      {"[::ffff:1.2.3.256]:1", "a number from 0 to 255", 15},
+      {"[::ffff:1.2.3.04]:1", "a number from 0 to 255", 15},
+      {"[::1]]:1", "\":\" and a port", 6},
+      {"[::1/64]:1", "\"]\"", 5},
+      {std::string("[::1\0]:1", 8), "\"]\"", 5},
       {"[12345::]:1", no_group, 2},
       {"[127.0.0.1]:1", "\":\"", 11},
       {"[1:]:1", no_group, 4},
@@ -248,6 +287,10 @@ TEST(AddressTest, SaysWhatIsWrongWithAMalformedTextAndWhere) {
       {"[::1]:", "a port from 0 to 65535", 7},
       {"[::1%]:1", "an interface of this machine", 6},
       {"[::1%no such]:1", "an interface of this machine", 6},
+      {"[::1%-1]:1", "an interface of this machine", 6},
+      {"[::1%1x]:1", "an interface of this machine", 6},
+      {"[::1%%1]:1", "an interface of this machine", 6},
+      {"[::1%18446744073709551617]:1", "an interface number", 6},
       {std::string("[::1%lo\0]:1", 11), "an interface of this machine", 6},
       {"[::1%lo:1]:1", "an interface of this machine", 6},
       {"[::1%lo/..]:1", "an interface of this machine", 6},
@@ -264,6 +307,12 @@ TEST(AddressTest, SaysWhatIsWrongWithAMalformedTextAndWhere) {
       {R"(unix:/a\x4)", no_escape, 8},
       {R"(unix:/a\x4g)", no_escape, 8},
       {R"(unix:@\X41)", no_escape, 7},
+      {R"(unix:\)", no_escape, 6},
+      {R"(unix:/a\x)", no_escape, 8},
+      {R"(unix:/a\\b)", no_escape, 8},
+      {R"(unix:/a\x 41)", no_escape, 8},
+      {R"(unix:@\x41\101)", no_escape, 11},
+      {R"(unix:\x00)", "a byte other than NUL", 6},
       {R"(unix:/a\x00b)", "a byte other than NUL", 8},
       {std::string("unix:/a\0", 8), "a byte other than NUL", 8},
       {"unix:" + std::string(109, 'x'), "at most 108 bytes, not 109,", 6},
@@ -281,6 +330,52 @@ TEST(AddressTest, SaysWhatIsWrongWithAMalformedTextAndWhere) {
                          "\": expected ", test.expected, " at character ", at,
                          at > test.text.size() ? ", where it ends" : "")));
   }
+}
+
+TEST(AddressTest,
+     QuotesTheBeginningOfALongTextAndSaysWhereItIsWrongAllTheSame) {
+  const std::string x(200, 'x');
+  const std::string nines(1 << 20, '9');
+  const struct {
+    std::string text;
+    std::string message;
+  } kCases[] = {
+      {x, absl::StrCat("address \"", x.substr(0, 128),
+                       "\"... (200 bytes): expected an IPv4 address, an IPv6 "
+                       "address in brackets, \":\" and a port, or \"unix:\" "
+                       "(names of hosts are not looked up) at character 1")},
+      {"1.2.3.4:" + nines,
+       absl::StrCat("address \"1.2.3.4:", nines.substr(0, 120),
+                    "\"... (1048584 bytes): expected a port from 0 to 65535 at "
+                    "character 9")},
+      {"unix:@" + x, absl::StrCat("address \"unix:@", x.substr(0, 122),
+                                  "\"... (206 bytes): expected at most 107 "
+                                  "bytes, not 200, at character 7")},
+      {"unix:/" + x + "\\",
+       absl::StrCat(
+           "address \"unix:/", x.substr(0, 122),
+           "\"... (207 bytes): expected \\x and two hexadecimal digits "
+           "at character 207")},
+      {"[::1%" + x, absl::StrCat("address \"[::1%", x.substr(0, 123),
+                                 "\"... (205 bytes): expected an interface of "
+                                 "this machine at character 6")},
+  };
+  for (const auto& test : kCases) {
+    EXPECT_THAT(
+        Address::Parse(test.text),
+        StatusIs(absl::StatusCode::kInvalidArgument, StrEq(test.message)));
+  }
+  EXPECT_THAT(
+      Address::UnixPath(x),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               absl::StrCat("unix path \"", x.substr(0, 128),
+                            "\"... (200 bytes): expected 1 to 108 bytes "
+                            "without NUL, not 200 bytes")));
+  EXPECT_THAT(Address::UnixAbstract(x),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       absl::StrCat("unix abstract name \"", x.substr(0, 128),
+                                    "\"... (200 bytes): expected at most 107 "
+                                    "bytes, not 200")));
 }
 
 TEST(AddressTest, LooksAnInterfaceUpOnlyWithADescriptorToSpare) {
