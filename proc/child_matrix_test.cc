@@ -5,14 +5,12 @@
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <csignal>
-#include <cstdio>
 #include <cstdlib>
 #include <optional>
 #include <string>
@@ -35,6 +33,7 @@
 #include "brood/proc/spawn.h"
 #include "brood/proc/unique_fd.h"
 #include "brood/tests/gate.h"
+#include "brood/tests/kernel_release.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -125,15 +124,6 @@ class HostileHost {
   std::atomic<bool> stop_ = false;
   std::thread thief_;
 };
-
-bool KernelTellsAfterwards() {
-  utsname name;
-  int major = 0;
-  int minor = 0;
-  return uname(&name) == 0 &&
-         sscanf(name.release, "%d.%d", &major, &minor) == 2 &&
-         (major > 6 || (major == 6 && minor >= 15));
-}
 
 class ChildMatrixTest
     : public testing::TestWithParam<std::tuple<Host, End, Start>> {
@@ -276,7 +266,7 @@ TEST_P(ChildMatrixTest, TellsHowItEnded) {
     return;
   }
   ASSERT_THAT(child, IsOk());
-  if (KernelTellsAfterwards()) {
+  if (KernelIsAtLeast(6, 15)) {  // It tells afterwards how a child ended.
     EXPECT_THAT(AwaitEnd(*std::move(child), owner), IsOkAndHolds(Expected()));
   } else {
     EXPECT_THAT(AwaitEnd(*std::move(child), owner),

@@ -3,13 +3,11 @@
 
 #include <poll.h>
 #include <sys/syscall.h>
-#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
-#include <cstdio>
 #include <ctime>
 #include <optional>
 #include <utility>
@@ -26,6 +24,7 @@
 #include "brood/proc/posix.h"
 #include "brood/tests/deny_syscalls.h"
 #include "brood/tests/gate.h"
+#include "brood/tests/kernel_release.h"
 #include "brood/tests/traced_child.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -207,18 +206,8 @@ Child OrdinaryChild(int wait_status) {
   return *std::move(child);
 }
 
-// PIDFD_GET_INFO tells how a process ended.
-bool KernelTellsAfterwards() {
-  utsname name;
-  int major = 0;
-  int minor = 0;
-  return uname(&name) == 0 &&
-         sscanf(name.release, "%d.%d", &major, &minor) == 2 &&
-         (major > 6 || (major == 6 && minor >= 15));
-}
-
 TEST(ChildTest, TellsTheTrueStatusWhenSomebodyElseHasReaped) {
-  if (!KernelTellsAfterwards()) GTEST_SKIP() << "needs Linux 6.15";
+  if (!KernelIsAtLeast(6, 15)) GTEST_SKIP() << "needs Linux 6.15";
   for (const int wait_status : {0, 7 << 8, SIGKILL, SIGTERM}) {
     Child child = OrdinaryChild(wait_status);
     int status;
