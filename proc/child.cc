@@ -4,18 +4,15 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
-#include <cstdint>
 #include <ctime>
 #include <memory>
 #include <optional>
@@ -27,6 +24,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "brood/proc/exit_status.h"
+#include "brood/proc/pidfd.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/process_table.h"
 #include "brood/proc/unique_fd.h"
@@ -37,17 +35,7 @@ namespace {
 // How long a destructor waits for a process that it has killed.
 constexpr absl::Duration kTimeToDie = absl::Milliseconds(100);
 
-// By number: glibc has the pidfd calls only since 2.36, and its waitid drops
-// the fifth argument, the rusage.
-int PidfdOpen(pid_t pid) {
-  return static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
-}
-
-int PidfdSendSignal(int pidfd, int signo) {
-  return static_cast<int>(
-      syscall(SYS_pidfd_send_signal, pidfd, signo, nullptr, 0));
-}
-
+// By number: glibc's waitid drops the fifth argument, the rusage.
 int RawWaitid(idtype_t type, int id, siginfo_t* info, int options,
               struct rusage* usage) {
   return static_cast<int>(RetryOnEintr([&] {
@@ -66,17 +54,6 @@ absl::Duration SinceBoot() {
   return absl::DurationFromTimespec(now);
 }
 
-// <linux/pidfd.h> of Linux 6.15, the part that was there first.
-struct PidfdInfo {
-  uint64_t mask = 0;  // In: what is wanted. Out: what there is.
-  uint64_t cgroup_id = 0;
-  std::array<uint32_t, 11> ids = {};
-  int32_t exit_code = 0;  // As wait(2) has it.
-};
-static_assert(sizeof(PidfdInfo) == 64);
-constexpr uint64_t kPidfdInfoExit = 1 << 3;
-constexpr unsigned long kPidfdGetInfo = _IOWR(0xff, 11, PidfdInfo);
-
 // The status of a process that somebody else has reaped. The kernel notes it on
 // the pidfd a moment after the other's wait has returned, so what is not there
 // yet is asked for again. A kernel that never notes it fails the call.
@@ -84,8 +61,7 @@ ExitStatus StatusOfReaped(int pidfd) {
   constexpr int kAttempts = 10000;
   for (int i = 0; pidfd != -1 && i < kAttempts; ++i) {
     PidfdInfo info = {.mask = kPidfdInfoExit};
-    if (ioctl(pidfd, kPidfdGetInfo, &info) == -1) break;
-    // Without this bit the code reads 0 and means nothing.
+    if (PidfdGetInfo(pidfd, info) == -1) break;
     if ((info.mask & kPidfdInfoExit) != 0) {
       return ExitStatus::FromWaitStatus(info.exit_code);
     }

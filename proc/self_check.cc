@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <linux/sched.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -34,6 +33,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "brood/proc/pidfd.h"
 #include "brood/proc/posix.h"
 
 namespace brood {
@@ -49,12 +49,10 @@ constexpr int kNoFd = INT_MAX;
 
 int ErrnoUnless(int expected) { return errno == expected ? 0 : errno; }
 
-int ProbePidfdOpen() {
-  return syscall(SYS_pidfd_open, getpid(), 0) == -1 ? errno : 0;
-}
+int ProbePidfdOpen() { return PidfdOpen(getpid()) == -1 ? errno : 0; }
 
 int ProbePidfdSendSignal() {
-  (void)syscall(SYS_pidfd_send_signal, kNoFd, 0, nullptr, 0);
+  (void)PidfdSendSignal(kNoFd, 0);
   return ErrnoUnless(EBADF);
 }
 
@@ -87,33 +85,21 @@ int ProbeCloseRange() {
 }
 
 int ProbePidfdExitInfo() {
-  // As Linux 6.13 has it in <linux/pidfd.h>, which the C library's headers may
-  // be too old for.
-  struct Info {
-    uint64_t mask;
-    uint64_t cgroup_id;
-    uint32_t pid, tgid, ppid;
-    uint32_t ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
-    int32_t exit_code;
-  };
-  constexpr uint64_t kExit = 1 << 3;
   // First on itself: were it killed for that later, it would leave an orphan.
-  if (syscall(SYS_pidfd_open, getpid(), 0) == -1) return errno;
+  if (PidfdOpen(getpid()) == -1) return errno;
   const pid_t pid = fork();
   if (pid == -1) return errno;
   if (pid == 0) _exit(0);
-  const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
+  const int pidfd = PidfdOpen(pid);
   const int open_errno = errno;
   // Only what has been reaped has it.
   (void)syscall(SYS_wait4, pid, nullptr, __WALL, nullptr);
   if (pidfd == -1) return open_errno;
-  Info info = {};
-  info.mask = kExit;
-  if (ioctl(pidfd, _IOWR(0xFF, 11, Info), &info) == -1) {
-    // ENOTTY before Linux 6.13, ESRCH before 6.15.
+  PidfdInfo info = {.mask = kPidfdInfoExit};
+  if (PidfdGetInfo(pidfd, info) == -1) {
     return errno == ENOTTY || errno == ESRCH ? ENOSYS : errno;
   }
-  return (info.mask & kExit) != 0 ? 0 : ENOSYS;
+  return (info.mask & kPidfdInfoExit) != 0 ? 0 : ENOSYS;
 }
 
 int ProbeTidAddress() {

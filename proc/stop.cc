@@ -22,6 +22,7 @@
 #include "absl/time/time.h"
 #include "brood/proc/child.h"
 #include "brood/proc/exit_status.h"
+#include "brood/proc/pidfd.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/process_table.h"
 #include "brood/proc/unique_fd.h"
@@ -34,14 +35,10 @@ namespace {
 constexpr absl::Duration kFirstLook = absl::Milliseconds(1);
 constexpr absl::Duration kLongestLook = absl::Milliseconds(100);
 
-// Linux 6.9.
-constexpr unsigned kSignalProcessGroup = 1 << 2;
-
 // The group is meant by its leader's identity, which no other process gets.
 // Where the kernel cannot do that, by its number, if the leader still has it.
 bool SignalGroup(int pidfd, pid_t leader, int signo) {
-  if (syscall(SYS_pidfd_send_signal, pidfd, signo, nullptr,
-              kSignalProcessGroup) == 0) {
+  if (PidfdSendSignal(pidfd, signo, kPidfdSignalProcessGroup) == 0) {
     return true;
   }
   if (errno != EINVAL) return false;
@@ -87,7 +84,7 @@ absl::StatusOr<Stop> Stop::Begin(Child&& child, StopPlan plan) {
   }
   UniqueFd own_pidfd;
   if (child.fd() == -1) {
-    own_pidfd = UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+    own_pidfd = UniqueFd(PidfdOpen(pid));
     if (!own_pidfd.valid()) {
       return ErrnoStatus(errno, absl::StrCat("stop: pidfd_open child ", pid));
     }
