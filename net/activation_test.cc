@@ -24,7 +24,6 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
@@ -33,6 +32,7 @@
 #include "brood/net/stream.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/unique_fd.h"
+#include "brood/tests/find_program.h"
 #include "brood/tests/in_child.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -314,25 +314,12 @@ TEST(AdoptActivatedSocketsTest, TakesNothingThatIsForAnotherProcess) {
 
 // ---- A real starter ----
 
-constexpr char kStarter[] = "systemd-socket-activate";
-
-std::optional<std::string> FindStarter() {
-  const char* path = getenv("PATH");
-  for (const std::string_view directory : absl::StrSplit(
-           absl::StrCat(path == nullptr ? "" : path, ":/usr/bin"), ':')) {
-    std::string program = absl::StrCat(directory, "/", kStarter);
-    if (access(program.c_str(), X_OK) == 0) return program;
-  }
-  return std::nullopt;
-}
+constexpr std::string_view kStarter = "systemd-socket-activate";
 
 class SystemdSocketActivateTest : public testing::Test {
  protected:
   void SetUp() override {
-    program_ = FindStarter();
-    if (!program_.has_value()) {
-      GTEST_SKIP() << "there is no " << kStarter << " in PATH or /usr/bin";
-    }
+    if (!program_.has_value()) GTEST_SKIP() << NoProgram(kStarter);
   }
   void TearDown() override {
     if (pid_ == -1) return;
@@ -392,7 +379,7 @@ class SystemdSocketActivateTest : public testing::Test {
     return absl::StrCat("--listen=@", *address.unix_abstract_name());
   }
 
-  std::optional<std::string> program_;
+  std::optional<std::string> program_ = FindProgram(kStarter);
   UniqueFd log_;  // Kept open: it may have more to say.
   pid_t pid_ = -1;
 };

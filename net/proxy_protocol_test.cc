@@ -39,6 +39,7 @@
 #include "brood/net/stream.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/unique_fd.h"
+#include "brood/tests/find_program.h"
 #include "brood/tests/in_child.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -663,16 +664,6 @@ TEST(ReadProxyHeaderTest, NamesThePeerOfAMalformedHeader) {
 
 // ---- A real peer ----
 
-std::optional<std::string> FindHaproxy() {
-  const char* path = getenv("PATH");
-  for (const std::string_view directory : absl::StrSplit(
-           absl::StrCat(path == nullptr ? "" : path, ":/usr/sbin"), ':')) {
-    std::string program = absl::StrCat(directory, "/haproxy");
-    if (access(program.c_str(), X_OK) == 0) return program;
-  }
-  return std::nullopt;
-}
-
 // HAProxy, between a listener of ours, which it inherits, and another.
 class Haproxy {
  public:
@@ -714,10 +705,7 @@ class Haproxy {
 class HaproxyTest : public testing::Test {
  protected:
   void SetUp() override {
-    program_ = FindHaproxy();
-    if (!program_.has_value()) {
-      GTEST_SKIP() << "there is no haproxy in PATH or /usr/sbin";
-    }
+    if (!program_.has_value()) GTEST_SKIP() << NoProgram("haproxy");
   }
 
   // Blocks for the next connection to `back_`.
@@ -747,7 +735,7 @@ class HaproxyTest : public testing::Test {
     return text;
   }
 
-  std::optional<std::string> program_;
+  std::optional<std::string> program_ = FindProgram("haproxy");
   Listener front_ = *Listener::Open(A("127.0.0.1:0"));
   Listener back_ = *Listener::Open(A("127.0.0.1:0"));
 };
