@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/net/stream.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cerrno>
+#include <climits>
 #include <cstddef>
 #include <ctime>
 #include <string>
@@ -69,14 +75,91 @@ absl::Status NoBytes(std::string_view what) {
       absl::StrCat(what, ": expected at least one byte"));
 }
 
+// Pieces as the kernel takes them: IOV_MAX at once, and without the empty ones,
+// which would take the room of others. Only what is used is ever written.
+class Pieces {
+ public:
+  // From `bytes` into the first of `pieces`.
+  template <typename Piece>
+  explicit Pieces(absl::Span<const Piece> pieces, size_t bytes = 0) {
+    for (const Piece& piece : pieces) {
+      if (piece.size() > bytes) {
+        if (count_ == parts_.size()) return;
+        parts_[count_++] = {.iov_base = const_cast<char*>(piece.data()) + bytes,
+                            .iov_len = piece.size() - bytes};
+      }
+      bytes = 0;
+    }
+  }
+
+  bool empty() const { return count_ == 0; }
+  msghdr Message() {
+    msghdr message = {};
+    message.msg_iov = parts_.data();
+    message.msg_iovlen = count_;
+    return message;
+  }
+
+ private:
+  std::array<iovec, IOV_MAX> parts_;
+  size_t count_ = 0;
+};
+
+// Whether `error` says that the connection is no more: not that this end or the
+// other has closed a direction, nor that memory is short just now.
+bool EndsConnection(int error) {
+  switch (error) {
+    case 0:
+    case EPIPE:
+    case ENOBUFS:
+    case ENOMEM:
+      return false;
+  }
+  return true;
+}
+
+// Whether connect has come to the end of SO_SNDTIMEO. TCP says EINPROGRESS, but
+// EALREADY if a signal had interrupted it before; unix says EAGAIN, which of
+// TCP would be another matter.
+bool IsTimeoutOfConnect(int error, sa_family_t family) {
+  if (family == AF_UNIX) return error == EAGAIN;
+  return error == EINPROGRESS || error == EALREADY;
+}
+
+absl::Status BindSource(int fd, const Address& source, const Address& address) {
+  const auto what = [&] {
+    return absl::StrCat("bind ", source, " to connect ", address);
+  };
+  if (source.family() != address.family() || source.family() == AF_UNIX) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        what(), ": expected an IPv4 or IPv6 address of the same family"));
+  }
+  // Otherwise bind chooses the port, and knows no peer yet: it has to be one
+  // that no other connection from this address has. Where the kernel does not
+  // know the option it is still a port.
+  constexpr int kOn = 1;
+  (void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &kOn, sizeof(kOn));
+  if (bind(fd, source.sockaddr(), source.sockaddr_length()) == -1) {
+    return ErrnoStatus(errno, what());
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<Stream> Stream::Connect(const Address& address,
-                                       absl::Time deadline) {
+                                       absl::Time deadline,
+                                       const ConnectOptions& options) {
   const std::string what = absl::StrCat("connect ", address);
   UniqueFd socket(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket.valid()) {
     return ErrnoStatus(errno, absl::StrCat("socket for ", address));
+  }
+  if (options.source.has_value()) {
+    if (absl::Status s = BindSource(socket.get(), *options.source, address);
+        !s.ok()) {
+      return s;
+    }
   }
   // SO_SNDTIMEO, because it limits a blocking connect of every family. A
   // non-blocking one does not: where a unix backlog is full it fails at once
@@ -99,13 +182,14 @@ absl::StatusOr<Stream> Stream::Connect(const Address& address,
       break;
     }
     // After EINTR a TCP connect goes on by itself; calling again waits for it.
-    // A unix one has to be called again anyway.
-    if (errno == EINTR) continue;
-    // What a timeout looks like: EINPROGRESS for TCP, EAGAIN for unix.
-    if (!end.never() && (errno == EINPROGRESS || errno == EAGAIN)) {
-      return TooLate(what);
-    }
-    return ErrnoStatus(errno, what);
+    // A unix one has to be called again anyway. The kernel counts the time in
+    // jiffies: signals that come faster than those would keep us here for ever.
+    const bool too_late =
+        errno == EINTR
+            ? end.Left() == absl::ZeroDuration()
+            : !end.never() && IsTimeoutOfConnect(errno, address.family());
+    if (too_late) return TooLate(what);
+    if (errno != EINTR) return ErrnoStatus(errno, what);
   }
   if (!end.never() && set_timeout(absl::ZeroDuration()) == -1) {
     return ErrnoStatus(errno, absl::StrCat("SO_SNDTIMEO for ", address));
@@ -129,14 +213,45 @@ absl::StatusOr<Stream> Stream::Adopt(UniqueFd socket) {
   return Stream(std::move(socket), *peer);
 }
 
+// The kernel keeps one error for a socket and forgets it with the first call
+// that reports it, whichever that is. A read after that says end, because no
+// more will come: the end of a connection that was cut. So it is kept here.
+//
+// Atomic, because reader and writer may be two threads.
+absl::Status Stream::Remember(absl::Status failure) {
+  if (const int error = ErrnoOf(failure); EndsConnection(error)) {
+    std::atomic_ref<int>(lost_).store(error, std::memory_order_relaxed);
+  }
+  return failure;
+}
+
+absl::StatusOr<IoResult> Stream::End() {
+  const int lost = std::atomic_ref<int>(lost_).load(std::memory_order_relaxed);
+  if (lost != 0) return ErrnoStatus(lost, Recv(peer_));
+  return IoResult::End();
+}
+
 absl::StatusOr<IoResult> Stream::TryRead(absl::Span<char> buffer) {
   if (buffer.empty()) return NoBytes(Recv(peer_));
   const ssize_t n = RetryOnEintr(
       [&] { return recv(fd(), buffer.data(), buffer.size(), MSG_DONTWAIT); });
   if (n > 0) return IoResult::Bytes(n);
-  if (n == 0) return IoResult::End();
+  if (n == 0) return End();
   if (errno == EAGAIN) return IoResult::WouldBlock();
-  return ErrnoStatus(errno, Recv(peer_));
+  return Remember(ErrnoStatus(errno, Recv(peer_)));
+}
+
+absl::StatusOr<IoResult> Stream::TryReadV(
+    absl::Span<const absl::Span<char>> buffers) {
+  Pieces pieces(buffers);
+  if (pieces.empty()) return NoBytes(Recv(peer_));
+  msghdr message = pieces.Message();
+  const ssize_t n =
+      RetryOnEintr([&] { return recvmsg(fd(), &message, MSG_DONTWAIT); });
+  if (n > 0) return IoResult::Bytes(n);
+  if (n == 0) return End();
+  if (errno == EAGAIN) return IoResult::WouldBlock();
+  return Remember(ErrnoStatus(errno, Recv(peer_)));
 }
 
 absl::StatusOr<IoResult> Stream::TryWrite(std::string_view data) {
@@ -146,7 +261,19 @@ absl::StatusOr<IoResult> Stream::TryWrite(std::string_view data) {
   });
   if (n > 0) return IoResult::Bytes(n);
   if (errno == EAGAIN) return IoResult::WouldBlock();
-  return ErrnoStatus(errno, Send(peer_));
+  return Remember(ErrnoStatus(errno, Send(peer_)));
+}
+
+absl::StatusOr<IoResult> Stream::TryWriteV(
+    absl::Span<const std::string_view> data) {
+  Pieces pieces(data);
+  if (pieces.empty()) return NoBytes(Send(peer_));
+  const msghdr message = pieces.Message();
+  const ssize_t n = RetryOnEintr(
+      [&] { return sendmsg(fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL); });
+  if (n > 0) return IoResult::Bytes(n);
+  if (errno == EAGAIN) return IoResult::WouldBlock();
+  return Remember(ErrnoStatus(errno, Send(peer_)));
 }
 
 absl::StatusOr<IoResult> Stream::Read(absl::Span<char> buffer,
@@ -158,8 +285,25 @@ absl::StatusOr<IoResult> Stream::Read(absl::Span<char> buffer,
         return recv(fd(), buffer.data(), buffer.size(), flags);
       },
       [&] { return Recv(peer_); });
-  if (!n.ok()) return n.status();
-  return *n > 0 ? IoResult::Bytes(*n) : IoResult::End();
+  if (!n.ok()) return Remember(n.status());
+  if (*n == 0) return End();
+  return IoResult::Bytes(*n);
+}
+
+absl::StatusOr<IoResult> Stream::ReadV(
+    absl::Span<const absl::Span<char>> buffers, absl::Time deadline) {
+  Pieces pieces(buffers);
+  if (pieces.empty()) return NoBytes(Recv(peer_));
+  const absl::StatusOr<ssize_t> n = CallUntil(
+      fd(), POLLIN, deadline,
+      [&](int flags) {
+        msghdr message = pieces.Message();
+        return recvmsg(fd(), &message, flags);
+      },
+      [&] { return Recv(peer_); });
+  if (!n.ok()) return Remember(n.status());
+  if (*n == 0) return End();
+  return IoResult::Bytes(*n);
 }
 
 absl::Status Stream::WriteAll(std::string_view data, absl::Time deadline) {
@@ -176,11 +320,56 @@ absl::Status Stream::WriteAll(std::string_view data, absl::Time deadline) {
           return send(fd(), rest.data(), rest.size(), flags | MSG_NOSIGNAL);
         },
         describe);
-    if (!n.ok()) return n.status();
+    if (!n.ok()) return Remember(n.status());
     rest.remove_prefix(*n);
     // A peer that reads as fast as we write would never make us wait.
     if (!rest.empty() && end.Left() == absl::ZeroDuration())
       return TooLate(describe());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Stream::WriteAllV(absl::Span<const std::string_view> data,
+                               absl::Time deadline) {
+  const Deadline end = deadline;
+  absl::Span<const std::string_view> rest = data;
+  size_t taken = 0;         // Of the first piece of `rest`.
+  size_t taken_before = 0;  // Of those before it.
+  const auto describe = [&] {
+    size_t all = 0;
+    for (const std::string_view piece : data) all += piece.size();
+    return absl::StrCat(Send(peer_), " after ", taken_before + taken, " of ",
+                        all, " bytes");
+  };
+  for (;;) {
+    // Passes over what was taken, and over empty pieces wherever they are.
+    while (!rest.empty() && taken >= rest.front().size()) {
+      taken -= rest.front().size();
+      taken_before += rest.front().size();
+      rest.remove_prefix(1);
+    }
+    if (rest.empty()) return absl::OkStatus();
+    if (taken_before + taken > 0 && end.Left() == absl::ZeroDuration()) {
+      return TooLate(describe());
+    }
+    Pieces pieces(rest, taken);
+    const msghdr message = pieces.Message();
+    const absl::StatusOr<ssize_t> n = CallUntil(
+        fd(), POLLOUT, end,
+        [&](int flags) {
+          return sendmsg(fd(), &message, flags | MSG_NOSIGNAL);
+        },
+        describe);
+    if (!n.ok()) return Remember(n.status());
+    taken += *n;
+  }
+}
+
+absl::Status Stream::SetNoDelay(bool no_delay) {
+  if (peer_.family() == AF_UNIX && fd() != -1) return absl::OkStatus();
+  const int value = no_delay ? 1 : 0;
+  if (setsockopt(fd(), IPPROTO_TCP, TCP_NODELAY, &value, sizeof(value)) == -1) {
+    return ErrnoStatus(errno, absl::StrCat("TCP_NODELAY for ", peer_));
   }
   return absl::OkStatus();
 }
@@ -190,6 +379,15 @@ absl::Status Stream::ShutdownWrite() {
     return ErrnoStatus(errno, absl::StrCat("shutdown ", peer_));
   }
   return absl::OkStatus();
+}
+
+absl::Status Stream::Reset() {
+  constexpr linger kDropAtOnce = {.l_onoff = 1, .l_linger = 0};
+  if (setsockopt(fd(), SOL_SOCKET, SO_LINGER, &kDropAtOnce,
+                 sizeof(kDropAtOnce)) == -1) {
+    return ErrnoStatus(errno, absl::StrCat("SO_LINGER for ", peer_));
+  }
+  return Close();
 }
 
 }  // namespace brood

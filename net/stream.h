@@ -19,25 +19,31 @@
 //
 // Three things that a return value of read(2) leaves to luck are kept apart
 // here: bytes, not now, and the end of what the peer had to say. A reset is
-// none of them but an error, for bytes may have been lost.
+// none of them but an error, for bytes may have been lost. The kernel tells of
+// it once, to a write as well as to a read, and says end from then on; a Stream
+// remembers, and no read after it yields an end.
 //
 // Readiness: fd() is readable when TryRead would not say would-block, writable
 // when TryWrite would not.
 //
 // Ownership: the Stream owns its descriptor. The destructor closes it, with
 // nobody to tell. Copies in other processes keep the connection open:
-// ShutdownWrite says the end for all of them, Close only for this one.
+// ShutdownWrite says the end for all of them, Close and Reset only for this
+// one.
 //
 // Errors: every Status names the call and the peer and carries its errno (see
 // ErrnoOf): reset is Unavailable (ECONNRESET), writing to a peer that reads no
 // more is FailedPrecondition (EPIPE), refused is Unavailable (ECONNREFUSED).
-// DeadlineExceeded is ours and has no errno.
+// DeadlineExceeded is ours if it has no errno; with one it is the network that
+// gave up (ETIMEDOUT).
 //
-// Threads: one reader and one writer at a time. Signals: EINTR is retried;
+// Threads: one reader and one writer at a time. A reset that meets both is told
+// to one of them; the other may see an end or EPIPE. Signals: EINTR is retried;
 // SIGPIPE is never raised and its disposition never touched. Fork: both copies
 // share one connection; one of them should Close.
-// Rests on: recv(2), send(2), shutdown(2), poll(2), connect(2), socket(7)
-// SO_SNDTIMEO.
+// Rests on: recv(2), send(2), readv(2), shutdown(2), poll(2), connect(2),
+// socket(7) SO_SNDTIMEO and SO_LINGER, tcp(7), ip(7) IP_BIND_ADDRESS_NO_PORT
+// (Linux 4.2).
 #ifndef BROOD_NET_STREAM_H_
 #define BROOD_NET_STREAM_H_
 
@@ -83,11 +89,20 @@ class IoResult {
   size_t count_;
 };
 
+struct ConnectOptions {
+  // Where to come from, if not where the kernel thinks best: an IPv4 or IPv6
+  // address of this machine. With port 0 the kernel chooses the port, and may
+  // choose one that is in use towards other peers.
+  std::optional<Address> source = std::nullopt;
+};
+
 class Stream {
  public:
-  // Blocks until connected to `address` or until `deadline`.
+  // Blocks until connected to `address` or until `deadline`; if that has passed
+  // it asks once, for as short as the kernel can.
   static absl::StatusOr<Stream> Connect(
-      const Address& address, absl::Time deadline = absl::InfiniteFuture());
+      const Address& address, absl::Time deadline = absl::InfiniteFuture(),
+      const ConnectOptions& options = ConnectOptions());
   // Takes over a connected stream socket that came from elsewhere.
   // InvalidArgument if it is a socket of another kind.
   static absl::StatusOr<Stream> Adopt(UniqueFd socket);
@@ -119,14 +134,38 @@ class Stream {
   absl::Status WriteAll(std::string_view data,
                         absl::Time deadline = absl::InfiniteFuture());
 
+  // The same with many pieces, in their order, by one call of the kernel where
+  // it can be one; nothing is copied or allocated. Pieces may be empty, and
+  // there may be any number; the Try... and ReadV serve as many of them as the
+  // kernel takes at once. InvalidArgument if they have no byte in all.
+  absl::StatusOr<IoResult> TryReadV(absl::Span<const absl::Span<char>> buffers);
+  absl::StatusOr<IoResult> TryWriteV(absl::Span<const std::string_view> pieces);
+  absl::StatusOr<IoResult> ReadV(absl::Span<const absl::Span<char>> buffers,
+                                 absl::Time deadline = absl::InfiniteFuture());
+  absl::Status WriteAllV(absl::Span<const std::string_view> pieces,
+                         absl::Time deadline = absl::InfiniteFuture());
+
+  // Whether small writes leave at once (TCP_NODELAY) or wait for the
+  // acknowledgement of earlier ones, as they do at first. Unix streams never
+  // wait.
+  absl::Status SetNoDelay(bool no_delay);
+
   // Says the end to the peer; what it still has to say can still be read.
   absl::Status ShutdownWrite();
-  // Closes now. Afterwards every call is an error (EBADF).
+  // Closes now. Afterwards every call but Close is an error (EBADF).
   absl::Status Close() { return socket_.Close(); }
+  // Closes so that the peer sees a reset and not an end; what has not been sent
+  // is dropped. Unix has no such thing: there the peer sees a reset if it wrote
+  // what was never read, else an end.
+  absl::Status Reset();
 
  private:
+  absl::StatusOr<IoResult> End();
+  absl::Status Remember(absl::Status failure);
+
   UniqueFd socket_;
   Address peer_;
+  int lost_ = 0;  // The errno that the connection ended with, once told.
 };
 
 }  // namespace brood
