@@ -31,6 +31,7 @@
 #include "brood/net/handshakes.h"
 #include "brood/net/socket_options.h"
 #include "brood/net/stream.h"
+#include "brood/net/tcp_info.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/unique_fd.h"
 
@@ -219,13 +220,8 @@ absl::Status RefuseByFilter(int fd, const Address& address) {
 
 // How many clients wait to be accepted.
 int BacklogOf(int fd) {
-  tcp_info info = {};
-  socklen_t length = sizeof(info);
-  // Of a listener this field counts the backlog.
-  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == -1) {
-    return kUnknownBacklog;
-  }
-  return static_cast<int>(info.tcpi_unacked);
+  const absl::StatusOr<ListenQueue> queue = ListenQueueOf(fd);
+  return queue.ok() ? static_cast<int>(queue->depth) : kUnknownBacklog;
 }
 
 }  // namespace
