@@ -352,6 +352,19 @@ absl::Status Child::Signal(int signo) {
       errno, absl::StrCat("send ", NameOfSignal(signo), " to child ", pid_));
 }
 
+// A process that has not been reaped keeps its number, and with it the one of
+// its group.
+absl::Status Child::SignalGroup(int signo) {
+  siginfo_t info = {};
+  if (status_.has_value() || !OwesWait() ||
+      Waitid(&info, WNOHANG | WNOWAIT, nullptr) == -1) {
+    return ErrnoStatus(ESRCH, absl::StrCat("signal process group ", pid_));
+  }
+  if (killpg(pid_, signo) == 0) return absl::OkStatus();
+  return ErrnoStatus(errno, absl::StrCat("send ", NameOfSignal(signo),
+                                         " to process group ", pid_));
+}
+
 pid_t Child::Release() && {
   (void)UniqueFd(std::move(pidfd_)).Close();
   owner_ = 0;

@@ -109,6 +109,9 @@ class Child {
 
   // Sends `signo` to this process and no other.
   absl::Status Signal(int signo);
+  // Sends `signo` to everyone in the process group that this process leads, or
+  // led, for a group outlives its leader. Like Signal() until it is reaped.
+  absl::Status SignalGroup(int signo);
 
   // Kills the process and waits for its death, but not beyond `deadline`, and
   // not at all if that is past. It is reaped whenever it dies.

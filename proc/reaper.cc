@@ -211,8 +211,26 @@ absl::Status Reaper::NoticePidfd(Entry& entry) {
   return absl::OkStatus();
 }
 
+absl::Status Reaper::SignalGroup(pid_t pid, int signo) {
+  const auto it = children_.find(pid);
+  if (it == children_.end()) {
+    return ErrnoStatus(ESRCH, absl::StrCat("signal process group ", pid));
+  }
+  const absl::Status status = it->second.child.SignalGroup(signo);
+  if (absl::Status s = NoticePidfd(it->second); !s.ok()) return s;
+  return status;
+}
+
+void Reaper::KillGroupAtEnd(pid_t pid) {
+  const auto it = children_.find(pid);
+  if (it != children_.end()) it->second.kill_group_at_end = true;
+}
+
 absl::StatusOr<bool> Reaper::LookAfter(Children::iterator it) {
   Child& child = it->second.child;
+  if (it->second.kill_group_at_end && child.HasEnded().value_or(false)) {
+    (void)child.SignalGroup(SIGKILL);
+  }
   const absl::StatusOr<std::optional<ExitStatus>> status = child.TryWait();
   if (!status.ok()) return status.status();
   if (absl::Status s = NoticePidfd(it->second); !s.ok()) return s;

@@ -113,6 +113,12 @@ class Reaper {
   // Sends `signo` to every child that has not ended. The first error, if any,
   // is returned after all have been tried; to have ended meanwhile is none.
   absl::Status SignalAll(int signo);
+  // Sends `signo` to everyone in the process group that the child `pid` leads.
+  // NotFound (ESRCH) if it is not one of these children, or has been reaped.
+  absl::Status SignalGroup(pid_t pid, int signo);
+  // Kills who is left of that group when its leader has ended: before the
+  // leader is reaped, and so before its number can be anybody else's.
+  void KillGroupAtEnd(pid_t pid);
 
  private:
   static constexpr absl::Duration kNever = absl::InfiniteDuration();
@@ -122,6 +128,7 @@ class Reaper {
     uint64_t tag;
     bool without_pidfd = false;
     bool held = false;  // Dead, and a tracer will not let go.
+    bool kill_group_at_end = false;
   };
 
   using Children = absl::flat_hash_map<pid_t, Entry>;

@@ -444,6 +444,56 @@ TEST_P(ReaperTest, WorksWithinAForkedChild) {
   EXPECT_THAT(nested.Wait(), IsOkAndHolds(ExitStatus::Exited(0)));
 }
 
+// Leads a group of its own, in which it leaves somebody who ignores SIGTERM and
+// keeps a pipe open, and ends when it is told to.
+Child LeaderOfTwo(Reaper& reaper, int pipe_to_keep) {
+  absl::StatusOr<Child> child = Fork(
+      {.exit_signal = reaper.exit_signal(), .new_process_group = true}, [&] {
+        const pid_t other = fork();
+        if (other == 0) {
+          signal(SIGTERM, SIG_IGN);
+          (void)!write(pipe_to_keep, "x", 1);
+          for (;;) pause();
+        }
+        for (;;) pause();
+        return 0;
+      });
+  EXPECT_THAT(child, IsOk());
+  return *std::move(child);
+}
+
+TEST(ReaperTest, SignalsAGroupAndKillsWhatItsLeaderLeavesBehind) {
+  for (const bool queue : {false, true}) {
+    absl::StatusOr<Reaper> reaper =
+        queue ? Reaper::Create(*ExitQueue::Create()) : Reaper::Create();
+    ASSERT_THAT(reaper, IsOk());
+    std::array<int, 2> ends;
+    ASSERT_EQ(pipe2(ends.data(), O_CLOEXEC), 0);
+    UniqueFd reader(ends[0]);
+    UniqueFd writer(ends[1]);
+    Child leader = LeaderOfTwo(*reaper, writer.get());
+    writer = UniqueFd();
+    char byte;
+    ASSERT_EQ(read(reader.get(), &byte, 1), 1);  // The other is there.
+    const pid_t pid = leader.pid();
+    ASSERT_THAT(reaper->Add(std::move(leader), 1), IsOk());
+    EXPECT_EQ(ErrnoOf(reaper->SignalGroup(pid + 1, SIGTERM)), ESRCH);
+    reaper->KillGroupAtEnd(pid);
+    EXPECT_THAT(reaper->SignalGroup(pid, SIGTERM), IsOk());
+    std::optional<Reaper::Exit> exit;
+    while (!exit.has_value()) {
+      pollfd ready = {.fd = reaper->fd(), .events = POLLIN, .revents = 0};
+      ASSERT_EQ(poll(&ready, 1, -1), 1);
+      absl::StatusOr<std::optional<Reaper::Exit>> next = reaper->Next();
+      ASSERT_THAT(next, IsOk());
+      exit = *next;
+    }
+    EXPECT_EQ(exit->status, ExitStatus::Killed(SIGTERM));
+    EXPECT_EQ(read(reader.get(), &byte, 1), 0);  // The other is gone.
+    EXPECT_EQ(ErrnoOf(reaper->SignalGroup(pid, SIGTERM)), ESRCH);
+  }
+}
+
 TEST(ReaperInASandboxTest, ReportsChildrenWhereThereAreNoPidfds) {
   absl::StatusOr<Child> sandboxed = Fork({}, [] {
     DenySyscalls({SYS_clone3, SYS_prctl, SYS_pidfd_open}, EPERM);
