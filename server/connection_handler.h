@@ -18,7 +18,8 @@
 // Ownership: the stream is closed after Handle() returns, whatever it did.
 //
 // Errors: the result of Handle() becomes the exit code of the process, low
-// eight bits: 0 says that all went well.
+// eight bits: 0 says that all went well. A process that could not be given its
+// limits exits with 126 and has not called it.
 //
 // Threads, signals, fork: Handle() runs in a process of the model's choosing,
 // most often a forked child. No signal is blocked or handled there; what it
@@ -26,16 +27,48 @@
 #ifndef BROOD_SERVER_CONNECTION_HANDLER_H_
 #define BROOD_SERVER_CONNECTION_HANDLER_H_
 
+#include <cstdint>
+#include <optional>
 #include <string_view>
 
+#include "absl/status/statusor.h"
 #include "brood/net/address.h"
 #include "brood/net/stream.h"
+#include "brood/proc/child.h"
+#include "brood/proc/limits.h"
 
 namespace brood {
 
 struct ConnectionInfo {
+  // Where the client came in.
   Address local;
+  // The client, whom a proxy may speak for.
   Address peer;
+  // Counts the connections of the server, from 1; 0 if nobody does.
+  uint64_t id = 0;
+  // How many connections its source has, this one included, if that is counted.
+  std::optional<uint64_t> connections_of_source = std::nullopt;
+};
+
+// What TCP has counted of a connection.
+struct TcpTotals {
+  bool known = false;
+  uint64_t bytes_in = 0;
+  uint64_t bytes_out = 0;
+  uint64_t retransmits = 0;
+
+  // Unknown for what is no TCP connection.
+  static TcpTotals Of(int fd);
+};
+
+// What a process that handles one connection is like.
+struct HandlerProcess {
+  // For ForkOptions.
+  std::optional<int> exit_signal = std::nullopt;
+  Limits limits = {};
+  // Where a forked process leaves what TCP counted, when Handle() has returned;
+  // in memory that it shares with its parent. Nobody looks if null.
+  TcpTotals* totals = nullptr;
 };
 
 class ConnectionHandler {
@@ -45,6 +78,16 @@ class ConnectionHandler {
   // One word, for logs: "echo".
   virtual std::string_view name() const = 0;
   virtual int Handle(Stream& stream, const ConnectionInfo& info) = 0;
+
+  // Starts a process of its own for the connection: a fork that calls Handle(),
+  // leads a process group and dies with its parent.
+  virtual absl::StatusOr<Child> Start(Stream& stream,
+                                      const ConnectionInfo& info,
+                                      const HandlerProcess& process);
+  // The path of the program that Start() runs instead, if it does.
+  virtual std::optional<std::string_view> program() const {
+    return std::nullopt;
+  }
 };
 
 }  // namespace brood

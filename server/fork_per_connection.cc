@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/server/fork_per_connection.h"
 
+#include <netinet/in.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -14,18 +20,22 @@
 #include "absl/memory/memory.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "absl/types/span.h"
 #include "brood/net/address.h"
 #include "brood/net/listener.h"
+#include "brood/net/stream.h"
+#include "brood/net/tcp_info.h"
 #include "brood/proc/child.h"
 #include "brood/proc/exit_queue.h"
 #include "brood/proc/exit_status.h"
-#include "brood/proc/fork.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/reaper.h"
+#include "brood/server/acceptor.h"
+#include "brood/server/admission.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/connection_log.h"
+#include "brood/server/gate.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/process_model.h"
 
@@ -36,13 +46,56 @@ namespace {
 // sooner.
 constexpr absl::Duration kPause = absl::Milliseconds(100);
 
+constexpr absl::Duration kTermToKill = absl::Seconds(2);
+
+// How many of a chunk of shared memory.
+constexpr size_t kTotalsPerChunk = 4096;
+
+// Whether what was short may be to be had again. Whatever else keeps a process
+// from beginning is the program's fault, and stays.
+bool IsShortage(const absl::Status& status) {
+  switch (ErrnoOf(status)) {
+    case EAGAIN:
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ETXTBSY:
+      return true;
+    default:
+      return absl::IsResourceExhausted(status);
+  }
+}
+
+bool IsEverywhere(const Address& address) {
+  if (address.family() == AF_INET) {
+    return reinterpret_cast<const sockaddr_in*>(address.sockaddr())
+               ->sin_addr.s_addr == INADDR_ANY;
+  }
+  if (address.family() != AF_INET6) return false;
+  return IN6_IS_ADDR_UNSPECIFIED(
+      &reinterpret_cast<const sockaddr_in6*>(address.sockaddr())->sin6_addr);
+}
+
+SharedTotals MapTotals() {
+  void* const memory =
+      mmap(nullptr, kTotalsPerChunk * sizeof(TcpTotals), PROT_READ | PROT_WRITE,
+           MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return nullptr;
+  return SharedTotals(static_cast<TcpTotals*>(memory));
+}
+
 }  // namespace
+
+void Unmap::operator()(TcpTotals* totals) const {
+  (void)munmap(totals, kTotalsPerChunk * sizeof(TcpTotals));
+}
 
 absl::StatusOr<std::unique_ptr<ForkPerConnection>> ForkPerConnection::Create(
     Acceptor acceptor, ConnectionHandler& handler, const Options& options) {
-  if (options.max_children == 0) {
+  if (options.gate.limits.max_connections == 0) {
     return absl::InvalidArgumentError(
-        "max_children is 0: at least 1 is needed");
+        "max_connections is 0: at least 1 is needed");
   }
   // A program that was started with every signal blocked has no queue to offer,
   // and can still do with a descriptor for each child.
@@ -60,10 +113,10 @@ ForkPerConnection::ForkPerConnection(Acceptor acceptor,
     : acceptor_(std::move(acceptor)),
       handler_(handler),
       options_(options),
+      gate_(options.gate),
       reaper_(std::move(reaper)),
-      observer_([](const ConnectionRecord&) {}),
       trouble_observer_([](const absl::Status&) {}),
-      max_children_(options.max_children) {}
+      event_observer_([](const LogEvent&) {}) {}
 
 void ForkPerConnection::OnConnectionEnd(
     absl::AnyInvocable<void(const ConnectionRecord&)> observer) {
@@ -76,7 +129,9 @@ void ForkPerConnection::OnTrouble(
 }
 
 void ForkPerConnection::OnEvent(
-    absl::AnyInvocable<void(const LogEvent&)> /*observer*/) {}
+    absl::AnyInvocable<void(const LogEvent&)> observer) {
+  event_observer_ = std::move(observer);
+}
 
 void ForkPerConnection::Tell(const absl::Status& status) {
   if (in_trouble_ == !status.ok()) return;
@@ -86,62 +141,150 @@ void ForkPerConnection::Tell(const absl::Status& status) {
 
 absl::Status ForkPerConnection::Start(PollLoop& loop) {
   loop_ = &loop;
+  const bool program = handler_.program().has_value();
+  keeps_streams_ =
+      options_.idle_timeout != absl::InfiniteDuration() ||
+      options_.min_rate.has_value() ||
+      (program && (options_.client_gone_grace != absl::InfiniteDuration() ||
+                   observer_ != nullptr));
   loop_->Watch(reaper_.fd(), [this] { return ReportEnds(); });
+  gate_.OnEvent([this](const LogEvent& event) { event_observer_(event); });
+  gate_.Start(loop, [this](Entrant entrant) { Enter(std::move(entrant)); });
   acceptor_.OnTrouble([this](const absl::Status& status) {
     // The door is open, but somebody stands in it.
-    if (status.ok() && waiting_.has_value()) return;
+    if (status.ok() && !waiting_.empty()) return;
     Tell(status);
   });
   acceptor_.Start(loop, [this](Accepted client, const Address& local) {
-    return Take(std::move(client), local);
+    return gate_.Arrive(std::move(client), local) && waiting_.empty();
   });
   return absl::OkStatus();
 }
 
-bool ForkPerConnection::Take(Accepted client, const Address& local) {
-  if (const absl::Status status = StartOne(client, local); !status.ok()) {
-    waiting_.emplace(std::move(client), local);
+void ForkPerConnection::Enter(Entrant entrant) {
+  if (waiting_.empty()) {
+    const absl::Status status = StartOne(entrant);
+    if (status.ok()) return;
+    if (!IsShortage(status)) {
+      TellNotStarted(entrant, status);
+      return;
+    }
     Tell(status);
-    TryAgainSoon();
-    return false;
   }
-  return HasRoom();
+  waiting_.push_back(std::move(entrant));
+  TryAgainSoon();
 }
 
-absl::Status ForkPerConnection::StartOne(Accepted& client,
-                                         const Address& local) {
+void ForkPerConnection::TellNotStarted(const Entrant& entrant,
+                                       const absl::Status& why) {
+  const std::string peer = entrant.peer.ToString();
+  event_observer_(
+      {.name = "not_started",
+       .sentence =
+           absl::StrCat("peer ", peer, " has no process: ", why.message()),
+       .fields = {{"peer", peer}, {"why", std::string(why.message())}}});
+}
+
+// On success nothing is left of the entrant.
+absl::Status ForkPerConnection::StartOne(Entrant& entrant) {
   const absl::Duration begin = MonotonicNow();
-  const int connection = client.stream.fd();
-  absl::StatusOr<Child> child =
-      Fork({.exit_signal = reaper_.exit_signal(),
-            .parent_death_signal = SIGKILL,
-            .new_process_group = true,
-            .keep_fds = absl::MakeConstSpan(&connection, 1)},
-           [&] {
-             return handler_.Handle(client.stream, {local, client.peer});
-           });
-  if (!child.ok()) return child.status();
-  const pid_t pid = child->pid();
+  const int fd = entrant.stream.fd();
+  if (!entrant.proxy.has_value() && IsEverywhere(entrant.local)) {
+    const absl::StatusOr<Address> local = LocalAddressOf(fd);
+    if (local.ok()) entrant.local = local->Unmapped();
+  }
   if (free_.empty()) {
     free_.push_back(connections_.size());
     connections_.emplace_back();
   }
   const uint64_t place = free_.back();
+  TcpTotals* const totals =
+      observer_ == nullptr || keeps_streams_ ? nullptr : TotalsOf(place);
+  if (totals != nullptr) totals->known = false;
+  absl::StatusOr<Child> child =
+      handler_.Start(entrant.stream,
+                     {.local = entrant.local,
+                      .peer = entrant.peer,
+                      .id = last_id_ + 1,
+                      .connections_of_source = entrant.connections_of_source},
+                     {.exit_signal = reaper_.exit_signal(),
+                      .limits = options_.limits,
+                      .totals = totals});
+  if (!child.ok()) return child.status();
+  Connection& connection = connections_[place];
+  connection.id = ++last_id_;
+  connection.pid = child->pid();
+  connection.local = entrant.local;
+  connection.peer = entrant.peer;
+  connection.proxy = entrant.proxy;
+  connection.begin = begin;
+  connection.slot = std::move(entrant.slot);
+  connection.period_begin = begin;
+  connection.period_bytes = 0;
+  if (keeps_streams_) {
+    connection.stream = std::move(entrant.stream);
+  } else {
+    (void)entrant.stream.Close();
+  }
   if (!reaper_.Add(*std::move(child), place).ok()) {
     // It may have begun, so its client cannot be given to another process: this
     // one ends here, by SIGKILL, and is accounted for like any other.
-    (void)child->Signal(SIGKILL);
+    (void)child->SignalGroup(SIGKILL);
     const absl::StatusOr<ExitStatus> status = child->Wait();
-    observer_({.pid = pid,
-               .peer = client.peer,
-               .status = status.value_or(ExitStatus::Lost()),
-               .duration = MonotonicNow() - begin});
+    const ConnectionRecord record =
+        RecordOf(connection, status.value_or(ExitStatus::Lost()), place);
+    connection = Connection();
+    if (observer_ != nullptr) observer_(record);
     return absl::OkStatus();
   }
   free_.pop_back();
-  connections_[place] = {client.peer, begin};
   ++live_;
+  if (keeps_streams_ && handler_.program().has_value() &&
+      options_.client_gone_grace != absl::InfiniteDuration()) {
+    WatchClient(place);
+  }
+  if (keeps_streams_ || options_.handler_timeout != absl::InfiniteDuration()) {
+    TickSoon();
+  }
   return absl::OkStatus();
+}
+
+TcpTotals* ForkPerConnection::TotalsOf(uint64_t place) {
+  const size_t chunk = place / kTotalsPerChunk;
+  while (totals_.size() <= chunk) totals_.push_back(MapTotals());
+  if (totals_[chunk] == nullptr) return nullptr;
+  return &totals_[chunk][place % kTotalsPerChunk];
+}
+
+ConnectionRecord ForkPerConnection::RecordOf(const Connection& connection,
+                                             const ExitStatus& status,
+                                             uint64_t place) {
+  ConnectionRecord record = {.id = connection.id,
+                             .pid = connection.pid,
+                             .peer = connection.proxy.value_or(connection.peer),
+                             .local = connection.local,
+                             .model = std::string(options_.name),
+                             .status = status,
+                             .duration = MonotonicNow() - connection.begin,
+                             .ended = connection.ended};
+  if (connection.proxy.has_value()) record.client = connection.peer;
+  if (handler_.program().has_value()) {
+    record.program = std::string(*handler_.program());
+  } else {
+    record.service = std::string(handler_.name());
+  }
+  TcpTotals totals;
+  if (connection.stream.has_value()) {
+    totals = TcpTotals::Of(connection.stream->fd());
+  } else if (const TcpTotals* shared = TotalsOf(place); shared != nullptr) {
+    totals = *shared;
+  }
+  if (totals.known) {
+    record.bytes_in = totals.bytes_in;
+    record.bytes_out = totals.bytes_out;
+    record.retransmits = totals.retransmits;
+  }
+  return record;
 }
 
 absl::Status ForkPerConnection::ReportEnds() {
@@ -149,13 +292,25 @@ absl::Status ForkPerConnection::ReportEnds() {
     absl::StatusOr<std::optional<Reaper::Exit>> exit = reaper_.Next();
     if (!exit.ok()) return exit.status();
     if (!exit->has_value()) break;
-    const Connection& connection = connections_[(*exit)->tag];
-    free_.push_back((*exit)->tag);
+    const uint64_t place = (*exit)->tag;
+    Connection& connection = connections_[place];
+    if (connection.stream.has_value()) {
+      loop_->Unwatch(connection.stream->fd());
+    }
     --live_;
-    observer_({.pid = (*exit)->pid,
-               .peer = connection.peer,
-               .status = (*exit)->status,
-               .duration = MonotonicNow() - connection.begin});
+    free_.push_back(place);
+    if (observer_ != nullptr) {
+      const ConnectionRecord record =
+          RecordOf(connection, (*exit)->status, place);
+      connection.stream.reset();
+      observer_(record);
+    }
+    connection.id = 0;
+    connection.stream.reset();
+    connection.proxy.reset();
+    connection.ended.reset();
+    connection.kill_at = absl::InfiniteDuration();
+    connection.slot = Admission::Slot();
   }
   TryAgain();
   CallDone();
@@ -163,16 +318,18 @@ absl::Status ForkPerConnection::ReportEnds() {
 }
 
 void ForkPerConnection::TryAgain() {
-  if (waiting_.has_value()) {
-    if (!StartOne(waiting_->client, waiting_->local).ok()) {
+  while (!waiting_.empty()) {
+    const absl::Status status = StartOne(waiting_.front());
+    if (IsShortage(status)) {
       TryAgainSoon();
       return;
     }
-    waiting_.reset();
+    if (!status.ok()) TellNotStarted(waiting_.front(), status);
+    waiting_.pop_front();
     Tell(absl::OkStatus());
   }
   acceptor_.TryAgain();
-  if (HasRoom()) acceptor_.Want();
+  if (gate_.CallNext() && waiting_.empty()) acceptor_.Want();
 }
 
 void ForkPerConnection::TryAgainSoon() {
@@ -184,32 +341,149 @@ void ForkPerConnection::TryAgainSoon() {
   });
 }
 
+// ---- limits of one connection ----
+
+void ForkPerConnection::End(Connection& connection, const Ended& ended) {
+  if (connection.ended.has_value()) return;
+  connection.ended = ended;
+  connection.kill_at = MonotonicNow() + kTermToKill;
+  reaper_.KillGroupAtEnd(connection.pid);
+  (void)reaper_.SignalGroup(connection.pid, SIGTERM);
+  TickSoon();
+}
+
+void ForkPerConnection::WatchClient(uint64_t place) {
+  loop_->WatchGone(connections_[place].stream->fd(), [this, place] {
+    Connection& connection = connections_[place];
+    loop_->Unwatch(connection.stream->fd());
+    loop_->CallAfter(
+        options_.client_gone_grace, [this, place, id = connection.id] {
+          // Somebody else may be there by now.
+          if (connections_[place].id == id) {
+            End(connections_[place], {.cause = EndCause::kClientGone,
+                                      .limit = options_.client_gone_grace});
+          }
+          return absl::OkStatus();
+        });
+    return absl::OkStatus();
+  });
+}
+
+std::optional<Ended> ForkPerConnection::LimitOf(Connection& connection,
+                                                absl::Duration now) {
+  if (now - connection.begin >= options_.handler_timeout) {
+    return Ended{.cause = EndCause::kHandlerTimeout,
+                 .limit = options_.handler_timeout};
+  }
+  if (!connection.stream.has_value() ||
+      (options_.idle_timeout == absl::InfiniteDuration() &&
+       !options_.min_rate.has_value())) {
+    return std::nullopt;
+  }
+  const absl::StatusOr<TcpInfo> info = TcpInfoOf(connection.stream->fd());
+  if (!info.ok()) return std::nullopt;  // Of unix there is none.
+  if (std::min(info->since_data_received, info->since_data_sent) >=
+      options_.idle_timeout) {
+    return Ended{.cause = EndCause::kIdle, .limit = options_.idle_timeout};
+  }
+  if (options_.min_rate.has_value() &&
+      now - connection.period_begin >= options_.min_rate->period) {
+    const uint64_t bytes =
+        info->bytes_received.value_or(0) + info->bytes_acknowledged.value_or(0);
+    const bool too_slow =
+        bytes - connection.period_bytes < options_.min_rate->bytes;
+    connection.period_begin = now;
+    connection.period_bytes = bytes;
+    if (too_slow) {
+      return Ended{.cause = EndCause::kTooSlow,
+                   .limit = options_.min_rate->period};
+    }
+  }
+  return std::nullopt;
+}
+
+void ForkPerConnection::Tick() {
+  const absl::Duration now = MonotonicNow();
+  for (Connection& connection : connections_) {
+    if (connection.id == 0) continue;
+    if (now >= connection.kill_at) {
+      connection.kill_at = absl::InfiniteDuration();
+      (void)reaper_.SignalGroup(connection.pid, SIGKILL);
+    } else if (!connection.ended.has_value()) {
+      const std::optional<Ended> ended = LimitOf(connection, now);
+      if (ended.has_value()) End(connection, *ended);
+    }
+  }
+}
+
+void ForkPerConnection::TickSoon() {
+  if (std::exchange(ticking_, true)) return;
+  absl::Duration shortest =
+      std::min({options_.handler_timeout, options_.idle_timeout, kTermToKill});
+  if (options_.min_rate.has_value()) {
+    shortest = std::min(shortest, options_.min_rate->period);
+  }
+  const absl::Duration tick =
+      std::clamp(shortest / 8, absl::Milliseconds(5), absl::Milliseconds(250));
+  loop_->CallAfter(tick, [this] {
+    ticking_ = false;
+    Tick();
+    if (live_ > 0) TickSoon();
+    return absl::OkStatus();
+  });
+}
+
+// ---- the verbs ----
+
 void ForkPerConnection::Drain(absl::AnyInvocable<void()> done) {
   done_ = std::move(done);
   acceptor_.Drain([this] { CallDone(); });
 }
 
 void ForkPerConnection::CallDone() {
-  if (done_ != nullptr && acceptor_.closed() && active() == 0) {
+  if (done_ != nullptr && acceptor_.closed() && gate_.waiting() == 0 &&
+      active() == 0) {
     std::exchange(done_, nullptr)();
   }
 }
 
-void ForkPerConnection::SignalHandlers(int signo, EndCause /*cause*/) {
+void ForkPerConnection::SignalHandlers(int signo, EndCause cause) {
   acceptor_.Close();
-  waiting_.reset();
-  (void)reaper_.SignalAll(signo);
+  gate_.TurnAwayAll("the server ends");
+  waiting_.clear();
+  for (Connection& connection : connections_) {
+    if (connection.id == 0) continue;
+    if (!connection.ended.has_value()) connection.ended = Ended{.cause = cause};
+    reaper_.KillGroupAtEnd(connection.pid);
+    (void)reaper_.SignalGroup(connection.pid, signo);
+  }
   CallDone();
 }
 
 size_t ForkPerConnection::ChangeCapacity(int by) {
-  if (by < 0 && max_children_ > 1) --max_children_;
-  if (by > 0 && max_children_ < options_.max_children) ++max_children_;
-  return max_children_;
+  size_t most = gate_.admission().limits().max_connections;
+  // Without a limit there is nothing to add to; one fewer begins with those who
+  // are inside.
+  if (most == ConnectionLimits::kNone && by < 0) most = live_;
+  if (by < 0 && most > 1) gate_.set_max_connections(most - 1);
+  if (by > 0 && most != ConnectionLimits::kNone) {
+    gate_.set_max_connections(most + 1);
+    TryAgain();
+  }
+  return gate_.admission().limits().max_connections;
 }
 
 std::vector<LogField> ForkPerConnection::State() const {
-  return {{"active", static_cast<uint64_t>(live_)}};
+  std::vector<LogField> fields = {
+      {"active", static_cast<uint64_t>(live_)},
+      {"waiting", static_cast<uint64_t>(waiting_.size() + gate_.waiting())},
+      {"connections", last_id_},
+      {"turned_away", gate_.turned_away()}};
+  const size_t most = gate_.admission().limits().max_connections;
+  if (most != ConnectionLimits::kNone) {
+    fields.push_back({"max_connections", static_cast<uint64_t>(most)});
+  }
+  return fields;
 }
 
 }  // namespace brood

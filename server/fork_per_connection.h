@@ -18,11 +18,16 @@
 //
 // The child holds its connection and nothing else of the server's: not the
 // listener, not the other clients. It dies with the server, even when that dies
-// by SIGKILL.
+// by SIGKILL. With an ExecHandler it is a program that was spawned.
 //
-// A client that has been accepted is never dropped for want of a process: it
+// A client that has been let in is never dropped for want of a process: it
 // waits, and the fork is tried again when a child has ended or after a tenth of
-// a second. Until it has succeeded, the others wait in the kernel's queue.
+// a second. Until it has succeeded, the others wait in the kernel's queue. Only
+// a program that cannot be executed any more costs a client its connection.
+//
+// A connection that runs into one of the limits of Options ends: its process
+// group receives SIGTERM, two seconds later SIGKILL, and whoever is left of it
+// when its leader ends, too.
 //
 // Ownership: owns the acceptor and the children; the handler is borrowed.
 // Errors: see process_model.h. Threads: one. Signals: none.
@@ -30,12 +35,15 @@
 #ifndef BROOD_SERVER_FORK_PER_CONNECTION_H_
 #define BROOD_SERVER_FORK_PER_CONNECTION_H_
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
-#include <limits>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
@@ -43,24 +51,52 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "brood/net/address.h"
-#include "brood/net/listener.h"
+#include "brood/net/stream.h"
+#include "brood/proc/exit_status.h"
+#include "brood/proc/limits.h"
 #include "brood/proc/reaper.h"
 #include "brood/server/acceptor.h"
+#include "brood/server/admission.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/connection_log.h"
+#include "brood/server/gate.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/process_model.h"
+#include "brood/server/rules.h"
 
 namespace brood {
 
+// Memory that a fork does not copy.
+struct Unmap {
+  void operator()(TcpTotals* totals) const;
+};
+using SharedTotals = std::unique_ptr<TcpTotals[], Unmap>;
+
 class ForkPerConnection : public ProcessModel {
  public:
+  // Less than so many bytes, in and out together, in a whole period.
+  struct MinRate {
+    uint64_t bytes = 0;
+    absl::Duration period = absl::Seconds(1);
+  };
+
   struct Options {
     // The name of the model, for logs.
     std::string_view name = "fork";
-    // How many children may live at once; further clients wait in the kernel's
-    // queue. At least 1. Default: as many as there are clients.
-    size_t max_children = std::numeric_limits<size_t>::max();
+    // Who comes in. limits.max_connections is how many processes there are at
+    // once; at least 1.
+    Gate::Options gate = {};
+    Limits limits = {};
+    // How long a connection may take; how long both sides may be silent; what
+    // has to go through it. The last two are TCP's to tell, and do not hold for
+    // unix clients.
+    absl::Duration handler_timeout = absl::InfiniteDuration();
+    absl::Duration idle_timeout = absl::InfiniteDuration();
+    std::optional<MinRate> min_rate = std::nullopt;
+    // How long a program may go on when its client is gone: both directions
+    // have ended, or the connection was reset. A forked handler finds out by
+    // itself.
+    absl::Duration client_gone_grace = absl::Seconds(10);
   };
 
   static absl::StatusOr<std::unique_ptr<ForkPerConnection>> Create(
@@ -78,59 +114,84 @@ class ForkPerConnection : public ProcessModel {
   void OnEvent(absl::AnyInvocable<void(const LogEvent&)> observer) override;
   absl::Status Start(PollLoop& loop) override;
   void Drain(absl::AnyInvocable<void()> done) override;
-  size_t active() const override {
-    return live_ + (waiting_.has_value() ? 1 : 0);
-  }
+  size_t active() const override { return live_ + waiting_.size(); }
   void SignalHandlers(int signo, EndCause cause) override;
   size_t ChangeCapacity(int by) override;
   std::vector<LogField> State() const override;
+
+  // From now on.
+  void SetRules(Rules rules) { gate_.set_rules(std::move(rules)); }
+  const Admission& admission() const { return gate_.admission(); }
 
  private:
   // One connection that has a process. The reaper's tag is its place among the
   // others.
   struct Connection {
-    Address peer;
-    absl::Duration begin;  // Monotonic.
-  };
-  // A client that has been accepted, and waits for a process.
-  struct Waiting {
-    Accepted client;
+    uint64_t id = 0;  // 0: nobody is here.
+    pid_t pid = -1;
     Address local;
+    Address peer;
+    std::optional<Address> proxy;
+    absl::Duration begin;  // All times are monotonic.
+    Admission::Slot slot;
+    // Open here too if something about it is to be known.
+    std::optional<Stream> stream;
+    std::optional<Ended> ended;
+    absl::Duration kill_at = absl::InfiniteDuration();
+    // For the least rate.
+    absl::Duration period_begin;
+    uint64_t period_bytes = 0;
   };
 
   ForkPerConnection(Acceptor acceptor, ConnectionHandler& handler,
                     const Options& options, Reaper reaper);
 
-  bool HasRoom() const { return live_ < max_children_; }
-  // Gives the client a process, or lets it wait for one. Says whether another
-  // is wanted.
-  bool Take(Accepted client, const Address& local);
-  absl::Status StartOne(Accepted& client, const Address& local);
-  // Drains the reaper.
-  absl::Status ReportEnds();
-  // Gives the client that waits a process, if one is to be had now.
+  // Gives the client a process, or lets it wait for one.
+  void Enter(Entrant entrant);
+  absl::Status StartOne(Entrant& entrant);
+  void TellNotStarted(const Entrant& entrant, const absl::Status& why);
+  // Gives those that wait a process each, if these are to be had now.
   void TryAgain();
   void TryAgainSoon();
+  // Drains the reaper.
+  absl::Status ReportEnds();
+  ConnectionRecord RecordOf(const Connection& connection,
+                            const ExitStatus& status, uint64_t place);
+  TcpTotals* TotalsOf(uint64_t place);
+
+  void End(Connection& connection, const Ended& ended);
+  void WatchClient(uint64_t place);
+  // Looks after the limits of time and rate.
+  void Tick();
+  void TickSoon();
+  std::optional<Ended> LimitOf(Connection& connection, absl::Duration now);
+
   void Tell(const absl::Status& status);
   void CallDone();
 
   Acceptor acceptor_;
   ConnectionHandler& handler_;
   const Options options_;
+  Gate gate_;
   Reaper reaper_;
   absl::AnyInvocable<void(const ConnectionRecord&)> observer_;
   absl::AnyInvocable<void(const absl::Status&)> trouble_observer_;
+  absl::AnyInvocable<void(const LogEvent&)> event_observer_;
   absl::AnyInvocable<void()> done_;
   bool in_trouble_ = false;
   PollLoop* loop_ = nullptr;
-  std::optional<Waiting> waiting_;
+  std::deque<Entrant> waiting_;  // Let in, without a process yet.
   bool trying_soon_ = false;
+  bool ticking_ = false;
+  bool keeps_streams_ = false;
   // A place is used again by the next connection: after a fork, each page that
   // the parent writes to is copied, and those who come and go write to one.
   std::vector<Connection> connections_;
   std::vector<uint64_t> free_;  // Places in connections_.
+  // Shared with the forked children: what TCP counted, by place.
+  std::vector<SharedTotals> totals_;
   size_t live_ = 0;
-  size_t max_children_;
+  uint64_t last_id_ = 0;
 };
 
 }  // namespace brood

@@ -13,9 +13,13 @@
 namespace brood {
 
 absl::StatusOr<std::unique_ptr<ProcessModel>> MakeIterative(
-    Acceptor acceptor, ConnectionHandler& handler) {
-  return ForkPerConnection::Create(std::move(acceptor), handler,
-                                   {.name = "iterative", .max_children = 1});
+    Acceptor acceptor, ConnectionHandler& handler,
+    ForkPerConnection::Options options) {
+  options.name = "iterative";
+  options.gate.limits.max_connections = 1;
+  options.gate.at_limit = Gate::AtLimit::kQueue;
+  options.gate.max_waiting = 0;
+  return ForkPerConnection::Create(std::move(acceptor), handler, options);
 }
 
 }  // namespace brood

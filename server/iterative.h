@@ -25,12 +25,16 @@
 #include "absl/status/statusor.h"
 #include "brood/server/acceptor.h"
 #include "brood/server/connection_handler.h"
+#include "brood/server/fork_per_connection.h"
 #include "brood/server/process_model.h"
 
 namespace brood {
 
+// Of `options`, the name, how many come in at once and where the others wait
+// are the model's own.
 absl::StatusOr<std::unique_ptr<ProcessModel>> MakeIterative(
-    Acceptor acceptor, ConnectionHandler& handler);
+    Acceptor acceptor, ConnectionHandler& handler,
+    ForkPerConnection::Options options = {});
 
 }  // namespace brood
 

@@ -263,8 +263,9 @@ TEST(ForkPerConnectionTest, NeedsRoomForOneChild) {
   EchoHandler echo;
   EXPECT_THAT(
       ForkPerConnection::Create(*std::move(listener), echo,
-                                {.max_children = 0}),
-      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("max_children")));
+                                {.gate = {.limits = {.max_connections = 0}}}),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               HasSubstr("max_connections")));
 }
 
 }  // namespace

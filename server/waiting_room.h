@@ -40,6 +40,7 @@
 #include <optional>
 #include <set>
 #include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/node_hash_map.h"
@@ -120,6 +121,16 @@ class WaitingRoom {
     }
     if (source.clients.empty()) sources_.erase(SourceKey(source.key));
     return client;
+  }
+
+  // Takes out all, in no order.
+  std::vector<T> TakeAll() {
+    std::vector<T> clients;
+    clients.reserve(tickets_.size());
+    while (!tickets_.empty()) {
+      clients.push_back(*Take(tickets_.begin()->first));
+    }
+    return clients;
   }
 
   // How many wait, and of how many sources.

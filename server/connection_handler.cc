@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "brood/server/connection_handler.h"
+
+#include <csignal>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "brood/net/stream.h"
+#include "brood/net/tcp_info.h"
+#include "brood/proc/child.h"
+#include "brood/proc/fork.h"
+
+namespace brood {
+namespace {
+
+// What a shell says of a command that it could not run.
+constexpr int kCannotBegin = 126;
+
+}  // namespace
+
+TcpTotals TcpTotals::Of(int fd) {
+  const absl::StatusOr<TcpInfo> info = TcpInfoOf(fd);
+  if (!info.ok()) return {};
+  return {.known = true,
+          .bytes_in = info->bytes_received.value_or(0),
+          .bytes_out = info->bytes_acknowledged.value_or(0),
+          .retransmits = info->segments_retransmitted};
+}
+
+absl::StatusOr<Child> ConnectionHandler::Start(Stream& stream,
+                                               const ConnectionInfo& info,
+                                               const HandlerProcess& process) {
+  const int connection = stream.fd();
+  return Fork({.exit_signal = process.exit_signal,
+               .parent_death_signal = SIGKILL,
+               .new_process_group = true,
+               .keep_fds = absl::MakeConstSpan(&connection, 1)},
+              [&] {
+                if (!process.limits.Apply().ok()) return kCannotBegin;
+                const int code = Handle(stream, info);
+                if (process.totals != nullptr) {
+                  *process.totals = TcpTotals::Of(connection);
+                }
+                return code;
+              });
+}
+
+}  // namespace brood

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+// What only the fork model can: its limits, and programs.
+#include "brood/server/fork_per_connection.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstddef>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/status_matchers.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "brood/net/address.h"
+#include "brood/net/listener.h"
+#include "brood/net/stream.h"
+#include "brood/proc/exit_status.h"
+#include "brood/proc/limits.h"
+#include "brood/proc/posix.h"
+#include "brood/server/connection_handler.h"
+#include "brood/server/connection_log.h"
+#include "brood/server/echo.h"
+#include "brood/server/exec_handler.h"
+#include "brood/server/gate.h"
+#include "brood/server/poll_loop.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace brood {
+namespace {
+
+using ::absl_testing::IsOk;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+class ForkPerConnectionTest : public testing::Test {
+ protected:
+  void Start(ConnectionHandler& handler,
+             const ForkPerConnection::Options& options,
+             std::string_view address = "127.0.0.1:0") {
+    absl::StatusOr<Listener> listener =
+        Listener::Open(*Address::Parse(address));
+    ASSERT_THAT(listener, IsOk());
+    auto model =
+        ForkPerConnection::Create(*std::move(listener), handler, options);
+    ASSERT_THAT(model, IsOk());
+    model_ = *std::move(model);
+    model_->OnConnectionEnd(
+        [this](const ConnectionRecord& end) { ends_.push_back(end); });
+    model_->OnEvent(
+        [this](const LogEvent& event) { events_.push_back(event.sentence); });
+    ASSERT_THAT(model_->Start(loop_), IsOk());
+  }
+
+  Stream Connect() {
+    absl::StatusOr<Stream> client =
+        Stream::Connect(model_->addresses().front());
+    EXPECT_THAT(client, IsOk());
+    return *std::move(client);
+  }
+
+  // Runs the loop until `condition` holds.
+  void Await(absl::FunctionRef<bool()> condition) {
+    while (!condition()) {
+      loop_.CallAfter(absl::Milliseconds(1), [this] {
+        loop_.Stop();
+        return absl::OkStatus();
+      });
+      ASSERT_THAT(loop_.Run(), IsOk());
+    }
+  }
+  void AwaitEnds(size_t count) {
+    Await([&] { return ends_.size() >= count; });
+  }
+
+  // What the client has read so far.
+  std::string AwaitText(Stream& client, size_t size) {
+    std::string text;
+    Await([&] {
+      std::array<char, 4096> buffer;
+      const absl::StatusOr<IoResult> got =
+          client.TryRead(absl::MakeSpan(buffer));
+      if (!got.ok() || got->end()) return true;
+      if (got->bytes().has_value()) text.append(buffer.data(), *got->bytes());
+      return text.size() >= size;
+    });
+    return text;
+  }
+
+  PollLoop loop_;
+  std::unique_ptr<ForkPerConnection> model_;
+  std::vector<ConnectionRecord> ends_;
+  std::vector<std::string> events_;
+};
+
+std::unique_ptr<ExecHandler> Program(std::vector<std::string> argv) {
+  absl::StatusOr<std::unique_ptr<ExecHandler>> handler =
+      ExecHandler::Create(std::move(argv), {});
+  EXPECT_THAT(handler, IsOk());
+  return *std::move(handler);
+}
+
+TEST_F(ForkPerConnectionTest, RecordsWhatAConnectionWas) {
+  EchoHandler echo;
+  Start(echo, {});
+  Stream client = Connect();
+  const Address peer = *LocalAddressOf(client.fd());
+  ASSERT_THAT(client.WriteAll("hello"), IsOk());
+  EXPECT_EQ(AwaitText(client, 5), "hello");
+  ASSERT_THAT(client.ShutdownWrite(), IsOk());
+  AwaitEnds(1);
+  const ConnectionRecord& end = ends_.at(0);
+  EXPECT_EQ(end.id, 1);
+  EXPECT_EQ(end.peer, peer);
+  EXPECT_EQ(end.local, model_->addresses().front());
+  EXPECT_EQ(end.model, "fork");
+  EXPECT_EQ(end.service, "echo");
+  EXPECT_EQ(end.status, ExitStatus::Exited(0));
+  EXPECT_EQ(end.ended, std::nullopt);
+  // As sequence numbers count: the ends may be a byte each.
+  EXPECT_GE(end.bytes_in.value_or(0), 5);
+  EXPECT_LE(end.bytes_in.value_or(0), 7);
+  EXPECT_GE(end.bytes_out.value_or(0), 5);
+  EXPECT_EQ(end.retransmits, 0);
+  EXPECT_TRUE(end.status.usage().has_value());
+}
+
+TEST_F(ForkPerConnectionTest,
+       KnowsWhereTheClientCameInWhenItListensEverywhere) {
+  EchoHandler echo;
+  Start(echo, {}, "0.0.0.0:0");
+  absl::StatusOr<Stream> client = Stream::Connect(*Address::Parse(
+      absl::StrCat("127.0.0.1:", *model_->addresses().front().port())));
+  ASSERT_THAT(client, IsOk());
+  const Address local = client->peer();
+  ASSERT_THAT(client->Close(), IsOk());
+  AwaitEnds(1);
+  EXPECT_EQ(ends_.at(0).local, local);
+}
+
+TEST_F(ForkPerConnectionTest, EndsAHandlerThatTakesTooLong) {
+  EchoHandler echo;
+  Start(echo, {.handler_timeout = absl::Milliseconds(30)});
+  Stream client = Connect();
+  AwaitEnds(1);
+  EXPECT_EQ(ends_.at(0).status, ExitStatus::Killed(SIGTERM));
+  ASSERT_TRUE(ends_.at(0).ended.has_value());
+  EXPECT_EQ(ends_.at(0).ended->cause, EndCause::kHandlerTimeout);
+  EXPECT_GE(ends_.at(0).duration, absl::Milliseconds(30));
+}
+
+TEST_F(ForkPerConnectionTest, EndsAConnectionOnWhichBothAreSilent) {
+  EchoHandler echo;
+  Start(echo, {.idle_timeout = absl::Milliseconds(50)});
+  Stream client = Connect();
+  ASSERT_THAT(client.WriteAll("x"), IsOk());
+  AwaitEnds(1);
+  ASSERT_TRUE(ends_.at(0).ended.has_value());
+  EXPECT_EQ(ends_.at(0).ended->cause, EndCause::kIdle);
+  EXPECT_GE(ends_.at(0).bytes_in.value_or(0), 1);
+}
+
+TEST_F(ForkPerConnectionTest, EndsAConnectionThatIsTooSlow) {
+  EchoHandler echo;
+  Start(echo, {.min_rate = ForkPerConnection::MinRate{
+                   .bytes = 1000, .period = absl::Milliseconds(50)}});
+  Stream client = Connect();
+  ASSERT_THAT(client.WriteAll("x"), IsOk());
+  AwaitEnds(1);
+  ASSERT_TRUE(ends_.at(0).ended.has_value());
+  EXPECT_EQ(ends_.at(0).ended->cause, EndCause::kTooSlow);
+}
+
+TEST_F(ForkPerConnectionTest, RunsAProgramForEachClient) {
+  const std::unique_ptr<ExecHandler> cat = Program({"cat"});
+  Start(*cat, {});
+  Stream first = Connect();
+  Stream second = Connect();
+  ASSERT_THAT(first.WriteAll("first"), IsOk());
+  ASSERT_THAT(second.WriteAll("second"), IsOk());
+  EXPECT_EQ(AwaitText(second, 6), "second");
+  EXPECT_EQ(AwaitText(first, 5), "first");
+  ASSERT_THAT(first.ShutdownWrite(), IsOk());
+  AwaitEnds(1);
+  EXPECT_EQ(AwaitText(first, 1), "");  // The end: nobody holds it open.
+  EXPECT_EQ(ends_.at(0).status, ExitStatus::Exited(0));
+  EXPECT_EQ(ends_.at(0).program, *cat->program());
+  EXPECT_GE(ends_.at(0).bytes_out.value_or(0), 5);
+}
+
+// A shell that waits for somebody else of its group, both deaf to the client.
+TEST_F(ForkPerConnectionTest, TellsAProgramAndItsGroupThatTheClientIsGone) {
+  const std::unique_ptr<ExecHandler> deaf = Program(
+      {"sh", "-c", "(trap '' TERM; echo ready; exec sleep 1000) & wait"});
+  Start(*deaf, {.client_gone_grace = absl::ZeroDuration()});
+  Stream client = Connect();
+  EXPECT_EQ(AwaitText(client, 6), "ready\n");
+  ASSERT_THAT(client.Reset(), IsOk());
+  AwaitEnds(1);
+  EXPECT_EQ(ends_.at(0).status, ExitStatus::Killed(SIGTERM));
+  ASSERT_TRUE(ends_.at(0).ended.has_value());
+  EXPECT_EQ(ends_.at(0).ended->cause, EndCause::kClientGone);
+  // Who was left is dead, and gone as soon as its new parent has reaped it.
+  Await([&] { return killpg(*ends_.at(0).pid, 0) == -1 && errno == ESRCH; });
+}
+
+TEST_F(ForkPerConnectionTest, LetsAProgramFinishForAClientThatOnlySaidTheEnd) {
+  const std::unique_ptr<ExecHandler> slow =
+      Program({"sh", "-c", "cat >/dev/null; echo done"});
+  Start(*slow, {.client_gone_grace = absl::ZeroDuration()});
+  Stream client = Connect();
+  ASSERT_THAT(client.ShutdownWrite(), IsOk());
+  EXPECT_EQ(AwaitText(client, 5), "done\n");
+  AwaitEnds(1);
+  EXPECT_EQ(ends_.at(0).ended, std::nullopt);
+}
+
+TEST_F(ForkPerConnectionTest, SaysWhyAProgramThatHasVanishedIsNotStarted) {
+  const std::string path = absl::StrCat(testing::TempDir(), "/vanishing");
+  std::ofstream(path) << "#!/bin/sh\necho here\n";
+  ASSERT_EQ(chmod(path.c_str(), 0700), 0);
+  const std::unique_ptr<ExecHandler> program = Program({path});
+  Start(*program, {.gate = {.limits = {.max_connections = 1}}});
+  ASSERT_EQ(unlink(path.c_str()), 0);
+  for (size_t i = 1; i <= 3; ++i) {  // No slot is lost.
+    Stream client = Connect();
+    EXPECT_EQ(AwaitText(client, 1), "");
+    EXPECT_THAT(events_, SizeIs(i));
+    EXPECT_THAT(events_.back(), HasSubstr("(ENOENT)"));
+  }
+  EXPECT_EQ(model_->active(), 0);
+  EXPECT_EQ(model_->admission().connections(), 0);
+}
+
+TEST_F(ForkPerConnectionTest, LimitsWhatAHandlerMayUse) {
+  class Hungry : public ConnectionHandler {
+   public:
+    std::string_view name() const override { return "hungry"; }
+    int Handle(Stream&, const ConnectionInfo&) override {
+      const absl::StatusOr<Limit> limit = CurrentLimit(RLIMIT_NOFILE);
+      return limit.ok() ? static_cast<int>(limit->soft) : 255;
+    }
+  } hungry;
+  Start(hungry, {.limits = *Limits::Parse("NOFILE=17")});
+  const Stream client = Connect();
+  AwaitEnds(1);
+  EXPECT_EQ(ends_.at(0).status, ExitStatus::Exited(17));
+}
+
+TEST_F(ForkPerConnectionTest, GivesEverySlotBackWhateverHappens) {
+  class Moody : public ConnectionHandler {
+   public:
+    std::string_view name() const override { return "moody"; }
+    int Handle(Stream&, const ConnectionInfo& info) override {
+      if (info.id % 3 == 0) raise(SIGKILL);
+      return static_cast<int>(info.id % 7);
+    }
+  } moody;
+  Start(moody, {.gate = {.limits = {.max_connections = 3}, .max_waiting = 50}});
+  std::vector<Stream> clients;
+  for (int i = 0; i < 40; ++i) clients.push_back(Connect());
+  AwaitEnds(40);
+  EXPECT_EQ(model_->active(), 0);
+  EXPECT_EQ(model_->admission().connections(), 0);
+}
+
+TEST_F(ForkPerConnectionTest, ChangesHowManyComeInWhenAsked) {
+  EchoHandler echo;
+  Start(echo, {.gate = {.limits = {.max_connections = 2}, .max_waiting = 10}});
+  std::vector<Stream> clients;
+  for (int i = 0; i < 4; ++i) clients.push_back(Connect());
+  Await([&] { return model_->active() == 2; });
+  EXPECT_EQ(model_->ChangeCapacity(1), 3);
+  Await([&] { return model_->active() == 3; });
+  EXPECT_EQ(model_->ChangeCapacity(-1), 2);
+  EXPECT_EQ(model_->ChangeCapacity(-1), 1);
+  EXPECT_EQ(model_->ChangeCapacity(-1), 1);
+  EXPECT_EQ(model_->active(), 3);  // Nobody is sent away.
+}
+
+}  // namespace
+}  // namespace brood

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "brood/server/gate.h"
+
+#include <array>
+#include <cstddef>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "brood/net/address.h"
+#include "brood/net/listener.h"
+#include "brood/net/proxy_protocol.h"
+#include "brood/net/source_key.h"
+#include "brood/net/stream.h"
+#include "brood/proc/posix.h"
+#include "brood/server/admission.h"
+#include "brood/server/connection_log.h"
+#include "brood/server/poll_loop.h"
+#include "brood/server/rules.h"
+
+namespace brood {
+namespace {
+
+// How many connections may wait for what their proxies have to say. Proxies are
+// trusted, but a slow one must not take all descriptors.
+constexpr size_t kMaxLobby = 1024;
+
+constexpr absl::Duration kClockTick = absl::Milliseconds(100);
+
+constexpr int kToldPerSecond = 20;
+
+ConnectionLimits WithSources(ConnectionLimits limits, size_t max_waiting) {
+  limits.count_sources = limits.count_sources || max_waiting > 0;
+  return limits;
+}
+
+bool CountsSources(const ConnectionLimits& limits) {
+  return limits.count_sources || limits.rate_per_source.limited() ||
+         limits.max_connections_per_source != ConnectionLimits::kNone;
+}
+
+}  // namespace
+
+Gate::Gate(Options options)
+    : options_(std::move(options)),
+      admission_(WithSources(options_.limits, options_.max_waiting)),
+      room_(admission_, options_.max_waiting),
+      observer_([](const LogEvent&) {}) {}
+
+void Gate::Start(PollLoop& loop, absl::AnyInvocable<void(Entrant)> enter) {
+  loop_ = &loop;
+  enter_ = std::move(enter);
+}
+
+void Gate::set_max_connections(size_t max_connections) {
+  ConnectionLimits limits = admission_.limits();
+  limits.max_connections = max_connections;
+  admission_.set_limits(limits);
+}
+
+// Whether the next client would find a place, here or inside, or is to be told
+// that there is none. Otherwise it waits in the kernel's queue.
+bool Gate::HasRoom() const {
+  return options_.at_limit != AtLimit::kQueue || options_.max_waiting > 0 ||
+         admission_.connections() < admission_.limits().max_connections;
+}
+
+bool Gate::Arrive(Accepted client, const Address& local) {
+  Entrant entrant = {
+      .stream = std::move(client.stream), .local = local, .peer = client.peer};
+  if (!options_.trusted_proxies.Contains(entrant.peer)) {
+    Judge(std::move(entrant));
+    return HasRoom();
+  }
+  if (lobby_.size() >= kMaxLobby) {
+    TurnAway(std::move(entrant), "too many proxies have yet to speak",
+             /*reset=*/true);
+    return HasRoom();
+  }
+  lobby_.push_back({.entrant = std::move(entrant),
+                    .parser = ProxyHeaderParser(options_.proxy_header),
+                    .until = MonotonicNow() + options_.proxy_timeout});
+  const Lobby::iterator visitor = std::prev(lobby_.end());
+  loop_->Watch(visitor->entrant.stream.fd(),
+               [this, visitor] { return Listen(visitor); });
+  if (!std::exchange(looking_at_the_clock_, true)) {
+    loop_->CallAfter(kClockTick, [this] { return LookAtTheClock(); });
+  }
+  return HasRoom();
+}
+
+absl::Status Gate::Listen(Lobby::iterator visitor) {
+  Entrant& entrant = visitor->entrant;
+  const absl::StatusOr<bool> done =
+      TryReadProxyHeader(entrant.stream.fd(), entrant.peer, visitor->parser);
+  if (done.ok() && !*done) return absl::OkStatus();
+  std::optional<ProxyEndpoints> endpoints;
+  if (done.ok()) endpoints = visitor->parser.header().endpoints;
+  loop_->Unwatch(entrant.stream.fd());
+  Entrant gone = std::move(entrant);
+  lobby_.erase(visitor);
+  if (!done.ok()) {
+    TurnAway(std::move(gone), done.status().message(), /*reset=*/true);
+    return absl::OkStatus();
+  }
+  if (endpoints.has_value()) {
+    gone.proxy = gone.peer;
+    gone.peer = endpoints->source.Unmapped();
+    gone.local = endpoints->destination.Unmapped();
+  }
+  Judge(std::move(gone));
+  return absl::OkStatus();
+}
+
+absl::Status Gate::LookAtTheClock() {
+  const absl::Duration now = MonotonicNow();
+  while (!lobby_.empty() && lobby_.front().until <= now) {
+    loop_->Unwatch(lobby_.front().entrant.stream.fd());
+    Entrant gone = std::move(lobby_.front().entrant);
+    lobby_.pop_front();
+    TurnAway(std::move(gone),
+             absl::StrCat("the proxy did not say for whom it speaks within ",
+                          absl::FormatDuration(options_.proxy_timeout)),
+             /*reset=*/true);
+  }
+  looking_at_the_clock_ = !lobby_.empty();
+  if (looking_at_the_clock_) {
+    loop_->CallAfter(kClockTick, [this] { return LookAtTheClock(); });
+  }
+  return absl::OkStatus();
+}
+
+void Gate::Judge(Entrant entrant) {
+  const Rules::Match match = options_.rules.Lookup(entrant.peer);
+  if (!match.allowed) {
+    TurnAway(
+        std::move(entrant),
+        match.rule == nullptr ? "no rule allows it" : match.rule->ToString(),
+        options_.at_limit == AtLimit::kReset);
+    return;
+  }
+  Admission::Arrival arrival = admission_.Arrive(
+      Admission::Client::Of(entrant.peer, options_.source_lengths),
+      MonotonicNow());
+  const SourceKey source = arrival.answer.source;
+  switch (arrival.answer.verdict) {
+    case Admission::Verdict::kAdmitted:
+      Admit(std::move(entrant), std::move(arrival.slot), source);
+      return;
+    case Admission::Verdict::kSourceTooFast:
+      break;
+    case Admission::Verdict::kServerFull:
+    case Admission::Verdict::kSourceFull:
+      if (options_.at_limit != AtLimit::kQueue || options_.max_waiting == 0) {
+        break;
+      }
+      std::optional<Entrant> shed =
+          room_.Enter(source, std::move(entrant)).shed;
+      if (shed.has_value()) {
+        TurnAway(*std::move(shed), "the waiting room is full",
+                 /*reset=*/false);
+      }
+      return;
+  }
+  TurnAway(std::move(entrant), arrival.answer.ToString(),
+           options_.at_limit == AtLimit::kReset);
+}
+
+void Gate::Admit(Entrant entrant, Admission::Slot slot,
+                 const SourceKey& source) {
+  entrant.slot = std::move(slot);
+  if (CountsSources(admission_.limits())) {
+    entrant.connections_of_source = admission_.connections_of(source);
+  }
+  enter_(std::move(entrant));
+}
+
+bool Gate::CallNext() {
+  while (auto next = room_.TryNext()) {
+    Admit(std::move(next->client), std::move(next->slot), next->source);
+  }
+  return HasRoom();
+}
+
+void Gate::TurnAwayAll(std::string_view why) {
+  while (!lobby_.empty()) {
+    loop_->Unwatch(lobby_.front().entrant.stream.fd());
+    Entrant gone = std::move(lobby_.front().entrant);
+    lobby_.pop_front();
+    TurnAway(std::move(gone), why, /*reset=*/true);
+  }
+  for (Entrant& gone : room_.TakeAll()) {
+    TurnAway(std::move(gone), why, /*reset=*/true);
+  }
+}
+
+void Gate::TurnAway(Entrant entrant, std::string_view why, bool reset) {
+  ++turned_away_;
+  Tell(entrant.peer, why);
+  if (reset) {
+    (void)entrant.stream.Reset();
+    return;
+  }
+  if (!options_.message.empty()) {
+    (void)entrant.stream.TryWrite(absl::StrCat(options_.message, "\n"));
+  }
+  (void)entrant.stream.ShutdownWrite();
+  // To close with bytes unread would reset the connection, and the line could
+  // be lost. What comes later is lost to this all the same, for there is no
+  // waiting here for who has to go.
+  std::array<char, 4096> unread;
+  (void)entrant.stream.TryRead(absl::MakeSpan(unread));
+}
+
+void Gate::Tell(const Address& peer, std::string_view why) {
+  const absl::Duration now = MonotonicNow();
+  if (now - telling_since_ >= absl::Seconds(1)) {
+    if (not_told_ > 0) {
+      observer_({.name = "turned_away",
+                 .sentence = absl::StrCat(not_told_, " more turned away"),
+                 .fields = {{"count", not_told_}}});
+    }
+    telling_since_ = now;
+    told_ = 0;
+    not_told_ = 0;
+  }
+  if (told_ >= kToldPerSecond) {
+    ++not_told_;
+    return;
+  }
+  ++told_;
+  observer_(
+      {.name = "turned_away",
+       .sentence = absl::StrCat("turned away ", peer.ToString(), ": ", why),
+       .fields = {{"peer", peer.ToString()}, {"why", std::string(why)}}});
+}
+
+}  // namespace brood
