@@ -19,6 +19,7 @@
 #include "brood/net/address.h"
 #include "brood/net/listener.h"
 #include "brood/proc/posix.h"
+#include "brood/server/acceptor.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/echo.h"
 #include "brood/server/fork_per_connection.h"
@@ -82,8 +83,13 @@ void RaiseDescriptorLimit() {
 
 absl::StatusOr<std::unique_ptr<ProcessModel>> MakeModel(
     ServerOptions::Model model, Acceptor acceptor, ConnectionHandler& handler) {
-  if (model == ServerOptions::Model::kIterative) {
-    return MakeIterative(std::move(acceptor), handler);
+  switch (model) {
+    case ServerOptions::Model::kIterative:
+      return MakeIterative(std::move(acceptor), handler);
+    case ServerOptions::Model::kPrefork:
+      return absl::UnimplementedError("--model=prefork is not in this server");
+    case ServerOptions::Model::kFork:
+      break;
   }
   return ForkPerConnection::Create(std::move(acceptor), handler, {});
 }
@@ -96,16 +102,21 @@ int Run(absl::Span<const std::string_view> args) {
     return std::cout ? 0 : kWorldRefuses;
   }
   RaiseDescriptorLimit();
-  absl::StatusOr<Listener> listener = Listener::Open(options->listen);
-  if (!listener.ok()) {
-    return Fail(kWorldRefuses,
-                absl::StrCat("--listen=", options->listen.ToString(), ": ",
-                             listener.status().message(),
-                             Advice(listener.status(), options->listen)));
+  std::vector<Listener> listeners;
+  for (const auto& [address, listener_options] : options->listen.places) {
+    absl::StatusOr<Listener> listener =
+        Listener::Open(address, listener_options);
+    if (!listener.ok()) {
+      return Fail(kWorldRefuses,
+                  absl::StrCat("--listen=", address.ToString(), ": ",
+                               listener.status().message(),
+                               Advice(listener.status(), address)));
+    }
+    listeners.push_back(*std::move(listener));
   }
   EchoHandler echo;
   absl::StatusOr<std::unique_ptr<ProcessModel>> model =
-      MakeModel(options->model, *std::move(listener), echo);
+      MakeModel(options->model, Acceptor(std::move(listeners)), echo);
   if (!model.ok()) return Fail(kWorldRefuses, model.status().message());
   const absl::Status status =
       Supervise(**model, {.drain_timeout = options->drain_timeout});
