@@ -114,9 +114,7 @@ ForkPerConnection::ForkPerConnection(Acceptor acceptor,
       handler_(handler),
       options_(options),
       gate_(options.gate),
-      reaper_(std::move(reaper)),
-      trouble_observer_([](const absl::Status&) {}),
-      event_observer_([](const LogEvent&) {}) {}
+      reaper_(std::move(reaper)) {}
 
 void ForkPerConnection::OnConnectionEnd(
     absl::AnyInvocable<void(const ConnectionRecord&)> observer) {
@@ -136,7 +134,7 @@ void ForkPerConnection::OnEvent(
 void ForkPerConnection::Tell(const absl::Status& status) {
   if (in_trouble_ == !status.ok()) return;
   in_trouble_ = !status.ok();
-  trouble_observer_(status);
+  if (trouble_observer_ != nullptr) trouble_observer_(status);
 }
 
 absl::Status ForkPerConnection::Start(PollLoop& loop) {
@@ -148,7 +146,9 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
       (program && (options_.client_gone_grace != absl::InfiniteDuration() ||
                    observer_ != nullptr));
   loop_->Watch(reaper_.fd(), [this] { return ReportEnds(); });
-  gate_.OnEvent([this](const LogEvent& event) { event_observer_(event); });
+  gate_.OnEvent([this](const LogEvent& event) {
+    if (event_observer_ != nullptr) event_observer_(event);
+  });
   gate_.Start(loop, [this](Entrant entrant) { Enter(std::move(entrant)); });
   acceptor_.OnTrouble([this](const absl::Status& status) {
     // The door is open, but somebody stands in it.
@@ -177,6 +177,7 @@ void ForkPerConnection::Enter(Entrant entrant) {
 
 void ForkPerConnection::TellNotStarted(const Entrant& entrant,
                                        const absl::Status& why) {
+  if (event_observer_ == nullptr) return;
   const std::string peer = entrant.peer.ToString();
   event_observer_(
       {.name = "not_started",

@@ -115,12 +115,12 @@ class ForkPerConnection : public ProcessModel {
   absl::Status Start(PollLoop& loop) override;
   void Drain(absl::AnyInvocable<void()> done) override;
   size_t active() const override { return live_ + waiting_.size(); }
+  bool Owns(pid_t pid) const override { return reaper_.Contains(pid); }
   void SignalHandlers(int signo, EndCause cause) override;
+  void SetRules(Rules rules) override { gate_.set_rules(std::move(rules)); }
   size_t ChangeCapacity(int by) override;
   std::vector<LogField> State() const override;
 
-  // From now on.
-  void SetRules(Rules rules) { gate_.set_rules(std::move(rules)); }
   const Admission& admission() const { return gate_.admission(); }
 
  private:

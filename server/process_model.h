@@ -23,6 +23,8 @@
 #ifndef BROOD_SERVER_PROCESS_MODEL_H_
 #define BROOD_SERVER_PROCESS_MODEL_H_
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <string_view>
 #include <vector>
@@ -32,6 +34,7 @@
 #include "brood/net/address.h"
 #include "brood/server/connection_log.h"
 #include "brood/server/poll_loop.h"
+#include "brood/server/rules.h"
 
 namespace brood {
 
@@ -45,6 +48,9 @@ class ProcessModel {
   // Where clients connect, with the ports the kernel chose.
   virtual const std::vector<Address>& addresses() const = 0;
 
+  // Observers, at first null: nobody listens, and what they would be told is
+  // not even put together.
+  //
   // Calls `observer` for each connection that has ended and been reaped.
   virtual void OnConnectionEnd(
       absl::AnyInvocable<void(const ConnectionRecord&)> observer) = 0;
@@ -66,15 +72,21 @@ class ProcessModel {
   virtual void Drain(absl::AnyInvocable<void()> done) = 0;
   // Connections taken in whose end has not been observed.
   virtual size_t active() const = 0;
+  // Whether `pid` is a child of the model's that it has yet to reap: for
+  // whoever waits for others, such as Orphans.
+  virtual bool Owns(pid_t pid) const = 0;
   // Sends `signo` to every process that handles a connection, and resets the
   // clients that wait for one. `cause` is why, for the records of those who
   // end. REQUIRES: Drain().
   virtual void SignalHandlers(int signo, EndCause cause) = 0;
 
+  // Who may come at all, from now on.
+  virtual void SetRules(Rules rules) = 0;
   // One process more (1) or fewer (-1) may handle connections from now on;
   // nobody is sent away. What the number is now.
   virtual size_t ChangeCapacity(int by) = 0;
-  // How things stand, for whoever asks: {"active", 3}, {"waiting", 1}.
+  // How things stand, for whoever asks: {"active", 3}, {"waiting", 1},
+  // and {"connections", 4711}: how many clients have been taken in so far.
   virtual std::vector<LogField> State() const = 0;
 };
 
