@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/posix.h"
 
@@ -304,6 +305,13 @@ std::string RoundedDuration(absl::Duration duration) {
 std::string ConnectionLine(const ConnectionRecord& record, LogFormat format) {
   return format == LogFormat::kText ? ConnectionText(record)
                                     : ConnectionJson(record);
+}
+
+std::string FieldsText(absl::Span<const LogField> fields) {
+  std::string out;
+  for (const LogField& field : fields) AppendText(field, out);
+  if (!out.empty()) out.erase(0, 1);  // Each comes after a space.
+  return out;
 }
 
 std::string EventLine(const LogEvent& event, LogFormat format) {

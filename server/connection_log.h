@@ -58,6 +58,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "brood/net/address.h"
 #include "brood/proc/exit_status.h"
 
@@ -123,6 +124,9 @@ struct LogField {
   std::string name;
   std::variant<int64_t, uint64_t, std::string, absl::Duration> value;
 };
+
+// Fields as text has them: "active 3 uptime 1.25s".
+std::string FieldsText(absl::Span<const LogField> fields);
 
 // Something else that has happened: the server listens, or drains, or reports.
 struct LogEvent {

@@ -288,6 +288,14 @@ TEST(ConnectionLogTest, PutsTheTimeOfAnEventFirst) {
             R"("message":"clients come in again"})");
 }
 
+TEST(ConnectionLogTest, SaysFieldsAsNamesAndValues) {
+  EXPECT_EQ(FieldsText({}), "");
+  EXPECT_EQ(FieldsText({{"active", uint64_t{3}},
+                        {"uptime", absl::Microseconds(1250)},
+                        {"phase", "a b"}}),
+            "active 3 uptime 1.25ms phase \"a b\"");
+}
+
 TEST(ConnectionLogTest, CountsLostLines) {
   EXPECT_EQ(EventLine(LinesLost(3), LogFormat::kText), "3 lines lost");
   EXPECT_EQ(EventLine(LinesLost(3), LogFormat::kJson),
