@@ -54,6 +54,7 @@
 #include "brood/server/notify.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/process_model.h"
+#include "brood/server/rules.h"
 #include "brood/signal/signal_set.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -209,7 +210,8 @@ class MoodyServer {
         Listener::Open(*Address::Parse("127.0.0.1:0"));
     if (!listener.ok()) return 10;
     auto model = ForkPerConnection::Create(
-        *std::move(listener), moody, {.max_children = setup.max_children});
+        *std::move(listener), moody,
+        {.gate = {.limits = {.max_connections = setup.max_children}}});
     if (!model.ok()) return 11;
     // The default, which was another where `setup` was made.
     setup.options.adopt_orphans = SuperviseOptions().adopt_orphans;
@@ -335,6 +337,7 @@ class FakeModel : public ProcessModel {
     active_ = 0;
     done_();
   }
+  void SetRules(Rules) override {}
   size_t ChangeCapacity(int) override { return 1; }
   std::vector<LogField> State() const override { return {}; }
 

@@ -138,7 +138,12 @@ std::optional<std::string> ServerProcess::NextLine(const UniqueFd& fd,
 }
 
 std::optional<std::string> ServerProcess::NextLogLine() {
-  return NextLine(log_, log_buffer_);
+  while (true) {
+    std::optional<std::string> line = NextLine(log_, log_buffer_);
+    if (!line.has_value() || !absl::StartsWith(*line, "running as root")) {
+      return line;
+    }
+  }
 }
 
 std::optional<std::string> ServerProcess::NextLogLineWith(

@@ -61,7 +61,7 @@ class ServerProcess {
   void Signal(int signo);
 
   // Blocks for the next line on its standard error; nullopt when there is no
-  // more.
+  // more. Skips the one that depends on who runs the test: "running as root".
   std::optional<std::string> NextLogLine();
   // Skips lines until one contains `text`, and returns that; nullopt if none
   // does.

@@ -21,6 +21,7 @@
 #include "brood/proc/exit_status.h"
 #include "brood/proc/fork.h"
 #include "brood/proc/posix.h"
+#include "brood/server/connection_log.h"
 #include "brood/server/echo.h"
 #include "brood/server/fork_per_connection.h"
 #include "brood/server/iterative.h"
@@ -45,7 +46,7 @@ int Serve(Model which, Listener listener) {
   if (!model.ok()) return 1;
   PollLoop loop;
   int ended = 0;
-  (*model)->OnConnectionEnd([&](const ConnectionEnd&) {
+  (*model)->OnConnectionEnd([&](const ConnectionRecord&) {
     if (++ended == kClients) loop.Stop();
   });
   return (*model)->Start(loop).ok() && loop.Run().ok() ? 0 : 1;

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "brood/server/assembly.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/memory/memory.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "brood/net/activation.h"
+#include "brood/net/address.h"
+#include "brood/net/listener.h"
+#include "brood/proc/posix.h"
+#include "brood/proc/privileges.h"
+#include "brood/proc/unique_fd.h"
+#include "brood/server/acceptor.h"
+#include "brood/server/admission.h"
+#include "brood/server/connection_log.h"
+#include "brood/server/exec_handler.h"
+#include "brood/server/fork_per_connection.h"
+#include "brood/server/gate.h"
+#include "brood/server/iterative.h"
+#include "brood/server/notify.h"
+#include "brood/server/options.h"
+#include "brood/server/poll_loop.h"
+#include "brood/server/process_model.h"
+#include "brood/server/rules.h"
+#include "brood/server/rules_file.h"
+#include "brood/server/services.h"
+#include "brood/server/supervisor.h"
+
+namespace brood {
+namespace {
+
+// What a person can do about a place that cannot be listened at.
+std::string_view Advice(const absl::Status& status, const Address& address) {
+  const bool path = address.unix_path().has_value();
+  switch (ErrnoOf(status)) {
+    case EADDRINUSE:
+      return path ? "; stop who answers there, or choose a path that is free"
+                  : "; stop who has it, or choose another (0 takes a free one)";
+    case EACCES:
+    case EPERM:
+      return path ? "; choose a path in a folder that may be written"
+                  : "; choose a port from 1024 up";
+    case ENOENT:
+    case ENOTDIR:
+      return "; choose a path in a folder that exists";
+    case EADDRNOTAVAIL:
+      return "; choose an address of this machine";
+    default:
+      return "";
+  }
+}
+
+// The same error, after the words that say what it is about.
+absl::Status About(std::string_view what, const absl::Status& status,
+                   std::string_view advice = "") {
+  return absl::Status(status.code(),
+                      absl::StrCat(what, ": ", status.message(), advice));
+}
+
+// A number is the id itself, even of a user that nobody knows.
+absl::StatusOr<Credentials> UserOf(const std::string& text) {
+  uid_t uid = 0;
+  if (!absl::SimpleAtoi(text, &uid)) return LookUpUser(text);
+  return Credentials{.uid = uid, .gid = static_cast<gid_t>(uid)};
+}
+
+absl::StatusOr<gid_t> GroupOf(const std::string& text) {
+  gid_t gid = 0;
+  if (absl::SimpleAtoi(text, &gid)) return gid;
+  errno = 0;
+  const group* const entry = getgrnam(text.c_str());
+  if (entry != nullptr) return entry->gr_gid;
+  if (errno != 0) return ErrnoStatus(errno, absl::StrCat("group ", text));
+  return absl::NotFoundError(absl::StrCat("there is no group ", text));
+}
+
+Gate::AtLimit ToGate(ServerOptions::AtLimit at_limit) {
+  switch (at_limit) {
+    case ServerOptions::AtLimit::kRefuse:
+      return Gate::AtLimit::kRefuse;
+    case ServerOptions::AtLimit::kReset:
+      return Gate::AtLimit::kReset;
+    case ServerOptions::AtLimit::kQueue:
+      break;
+  }
+  return Gate::AtLimit::kQueue;
+}
+
+ForkPerConnection::Options ToModel(const ServerOptions& options,
+                                   const Rules& rules) {
+  ForkPerConnection::Options model = {
+      .gate = {.limits = options.admit.limits,
+               .source_lengths = options.admit.source_lengths,
+               .at_limit = ToGate(options.admit.at_limit),
+               .max_waiting = options.admit.max_waiting,
+               .message = options.admit.message,
+               .rules = rules},
+      .limits = options.handler.limits,
+      .handler_timeout =
+          options.patience.handler.value_or(absl::InfiniteDuration()),
+      .idle_timeout = options.patience.idle.value_or(absl::InfiniteDuration()),
+      .client_gone_grace = options.handler.client_gone_grace};
+  // Programs are told how many connections their client's source has. Else, to
+  // count what no limit asks for would cost every fork a page.
+  ConnectionLimits& limits = model.gate.limits;
+  limits.count_sources = !options.handler.program.empty();
+  if (limits.max_connections == ConnectionLimits::kNone &&
+      limits.max_connections_per_source == ConnectionLimits::kNone) {
+    model.gate.max_waiting = 0;
+  }
+  if (options.proxy.headers.has_value()) {
+    model.gate.trusted_proxies = options.proxy.trusted;
+    model.gate.proxy_header = *options.proxy.headers;
+    model.gate.proxy_timeout = options.proxy.timeout;
+  }
+  if (options.patience.min_rate.has_value()) {
+    model.min_rate =
+        ForkPerConnection::MinRate{.bytes = options.patience.min_rate->bytes,
+                                   .period = options.patience.min_rate->period};
+  }
+  return model;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Assembly>> Assembly::Create(
+    ServerOptions options) {
+  auto assembly = absl::WrapUnique(new Assembly(std::move(options)));
+  for (const auto step : {&Assembly::ReadEnvironment, &Assembly::OpenListeners,
+                          &Assembly::ReadRules, &Assembly::GiveUpPrivileges,
+                          &Assembly::MakeHandler, &Assembly::MakeModel}) {
+    if (absl::Status s = (*assembly.*step)(); !s.ok()) return s;
+  }
+  return assembly;
+}
+
+absl::Status Assembly::ReadEnvironment() {
+  const NotifyVariables variables = NotifyVariables::FromEnvironment();
+  absl::StatusOr<Notifier> notifier = Notifier::Create(variables);
+  if (absl::IsInvalidArgument(notifier.status())) return notifier.status();
+  // Whoever was to be told has gone: no reason not to serve.
+  nobody_to_notify_ = notifier.status();
+  if (!notifier.ok()) notifier = Notifier::Create({});
+  if (!notifier.ok()) return notifier.status();
+  notifier_ = *std::move(notifier);
+  absl::StatusOr<std::optional<absl::Duration>> watchdog =
+      WatchdogInterval(variables, getpid());
+  if (!watchdog.ok()) return watchdog.status();
+  watchdog_ = *watchdog;
+  UnsetNotifyVariables();
+  return absl::OkStatus();
+}
+
+absl::Status Assembly::OpenListeners() {
+  absl::StatusOr<std::vector<ActivatedSocket>> activated =
+      AdoptActivatedSockets(ActivationVariables::FromEnvironment());
+  if (!activated.ok()) return activated.status();
+  UnsetActivationVariables();
+  if (!options_.listen.given) {
+    for (ActivatedSocket& socket : *activated) {
+      if (!socket.listening) continue;
+      absl::StatusOr<Listener> listener = Listener::Adopt(std::move(socket.fd));
+      if (!listener.ok()) {
+        return About(absl::StrCat("LISTEN_FDS, socket \"", socket.name, "\""),
+                     listener.status());
+      }
+      listeners_.push_back(*std::move(listener));
+    }
+    if (!listeners_.empty()) return absl::OkStatus();
+  }
+  for (ServerOptions::Place& place : options_.listen.places) {
+    auto& access = place.options.access;
+    if (place.address.unix_path().has_value()) {
+      if (options_.listen.unix_owner.has_value()) {
+        const absl::StatusOr<Credentials> owner =
+            UserOf(*options_.listen.unix_owner);
+        if (!owner.ok()) return About("--unix_owner", owner.status());
+        access.owner = owner->uid;
+      }
+      if (options_.listen.unix_group.has_value()) {
+        const absl::StatusOr<gid_t> group =
+            GroupOf(*options_.listen.unix_group);
+        if (!group.ok()) return About("--unix_group", group.status());
+        access.group = *group;
+      }
+    }
+    absl::StatusOr<Listener> listener =
+        Listener::Open(place.address, place.options);
+    if (!listener.ok()) {
+      return About(absl::StrCat("--listen=", place.address.ToString()),
+                   listener.status(), Advice(listener.status(), place.address));
+    }
+    listeners_.push_back(*std::move(listener));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Assembly::ReadRules() {
+  rules_ = options_.access.rules;
+  if (!options_.access.rules_file.has_value()) return absl::OkStatus();
+  const std::string flag =
+      absl::StrCat("--rules=", *options_.access.rules_file);
+  absl::StatusOr<RulesFile> file = RulesFile::Open(*options_.access.rules_file);
+  if (!file.ok()) return About(flag, file.status());
+  absl::StatusOr<Rules> rules = file->Load();
+  if (!rules.ok()) return About(flag, rules.status());
+  rules_file_ = *std::move(file);
+  rules_ = *std::move(rules);
+  return absl::OkStatus();
+}
+
+absl::Status Assembly::GiveUpPrivileges() {
+  PrivilegeDrop drop = {.chroot = options_.privileges.chroot,
+                        .no_new_privileges = !options_.handler.new_privileges};
+  if (options_.privileges.user.has_value()) {
+    const std::string& user = *options_.privileges.user;
+    absl::StatusOr<Credentials> credentials = UserOf(user);
+    if (!credentials.ok()) {
+      return About(absl::StrCat("--user=", user), credentials.status());
+    }
+    if (options_.privileges.group.has_value()) {
+      const std::string& name = *options_.privileges.group;
+      const absl::StatusOr<gid_t> group = GroupOf(name);
+      if (!group.ok()) {
+        return About(absl::StrCat("--group=", name), group.status());
+      }
+      credentials->gid = *group;
+    }
+    drop.run_as = *std::move(credentials);
+  }
+  privileged_ = geteuid() == 0 && !drop.run_as.has_value();
+  if (!drop.run_as.has_value() && !drop.no_new_privileges) {
+    return absl::OkStatus();
+  }
+  if (absl::Status s = DropPrivileges(drop); !s.ok()) {
+    return drop.run_as.has_value()
+               ? About(absl::StrCat("--user=", *options_.privileges.user), s)
+               : s;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Assembly::MakeHandler() {
+  if (options_.handler.program.empty()) {
+    absl::StatusOr<std::unique_ptr<ConnectionHandler>> service =
+        MakeService(options_.handler.service);
+    if (!service.ok()) return service.status();
+    handler_ = *std::move(service);
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::unique_ptr<ExecHandler>> program = ExecHandler::Create(
+      options_.handler.program,
+      {.stderr_to_socket = options_.handler.stderr_to_socket,
+       .keep_env = options_.handler.keep_env});
+  if (!program.ok()) return program.status();
+  handler_ = *std::move(program);
+  return absl::OkStatus();
+}
+
+absl::Status Assembly::MakeModel() {
+  absl::StatusOr<std::unique_ptr<ProcessModel>> model;
+  switch (options_.model) {
+    case ServerOptions::Model::kFork:
+      model = ForkPerConnection::Create(Acceptor(std::move(listeners_)),
+                                        *handler_, ToModel(options_, rules_));
+      break;
+    case ServerOptions::Model::kIterative:
+      model = MakeIterative(Acceptor(std::move(listeners_)), *handler_,
+                            ToModel(options_, rules_));
+      break;
+    case ServerOptions::Model::kPrefork:
+      return absl::UnimplementedError("--model=prefork is not in this server");
+  }
+  if (!model.ok()) return model.status();
+  model_ = *std::move(model);
+  return absl::OkStatus();
+}
+
+absl::Status Assembly::Prepare(PollLoop& loop,
+                               const SuperviseOptions::Log& log) {
+  if (privileged_) {
+    log({.name = "privileged",
+         .sentence = "running as root, handlers too: --user=NAME gives it up"});
+  }
+  if (!nobody_to_notify_.ok()) {
+    log({.name = "nobody_to_notify",
+         .sentence = std::string(nobody_to_notify_.message())});
+  }
+  if (!rules_file_.has_value()) return absl::OkStatus();
+  loop.Watch(rules_file_->fd(), [this, log] {
+    absl::StatusOr<std::optional<Rules>> rules = rules_file_->Next();
+    if (!rules.ok()) {
+      log({.name = "rules_refused",
+           .sentence =
+               absl::StrCat(rules.status().message(), "; the old rules stay"),
+           .fields = {{"why", std::string(rules.status().message())}}});
+    } else if (rules->has_value()) {
+      const auto count = static_cast<uint64_t>((*rules)->rules().size());
+      model_->SetRules(**std::move(rules));
+      log({.name = "rules_read",
+           .sentence = absl::StrCat(rules_file_->path(), ": ", count,
+                                    " rules hold from now on"),
+           .fields = {{"rules", count}}});
+    }
+    return absl::OkStatus();
+  });
+  return absl::OkStatus();
+}
+
+absl::Status Assembly::Run() {
+  SuperviseOptions options;
+  options.drain_timeout = options_.drain_timeout;
+  options.notifier = &*notifier_;
+  options.watchdog = watchdog_;
+  options.log_format = options_.log_format;
+  if (options_.ready_fd.has_value()) {
+    // TellReady closes what it is given; of the first three it has a copy.
+    const int fd = *options_.ready_fd;
+    options.ready_fd = UniqueFd(
+        fd > STDERR_FILENO ? fd : fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO));
+    if (!options.ready_fd.valid() || fcntl(fd, F_GETFD) == -1) {
+      return ErrnoStatus(errno, absl::StrCat("--ready_fd=", fd));
+    }
+  }
+  if (rules_file_.has_value()) {
+    options.on_hangup = [this]() -> absl::Status {
+      absl::StatusOr<Rules> rules = rules_file_->Load();
+      if (!rules.ok()) return rules.status();
+      model_->SetRules(*std::move(rules));
+      return absl::OkStatus();
+    };
+  }
+  options.prepare = [this](PollLoop& loop, SuperviseOptions::Log log) {
+    return Prepare(loop, log);
+  };
+  return Supervise(*model_, std::move(options));
+}
+
+}  // namespace brood
