@@ -2,6 +2,7 @@
 #include "brood/server/connection_handler.h"
 
 #include <csignal>
+#include <cstdint>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -18,12 +19,24 @@ constexpr int kCannotBegin = 126;
 
 }  // namespace
 
+// An end counts as a byte, for it has a sequence number. Of a connection that is
+// over for both (closed, as far as the descriptor tells) each side had one; or
+// it was reset, and had none, which cannot be told any more.
 TcpTotals TcpTotals::Of(int fd) {
   const absl::StatusOr<TcpInfo> info = TcpInfoOf(fd);
   if (!info.ok()) return {};
+  const TcpState state = info->state;
+  const bool closed =
+      state == TcpState::kClosed || state == TcpState::kTimeWait;
+  const bool end_received = closed || state == TcpState::kCloseWait ||
+                            state == TcpState::kLastAck ||
+                            state == TcpState::kClosing;
+  const bool end_acknowledged = closed || state == TcpState::kFinWait2;
+  const uint64_t in = info->bytes_received.value_or(0);
+  const uint64_t out = info->bytes_acknowledged.value_or(0);
   return {.known = true,
-          .bytes_in = info->bytes_received.value_or(0),
-          .bytes_out = info->bytes_acknowledged.value_or(0),
+          .bytes_in = in - (end_received && in > 0 ? 1 : 0),
+          .bytes_out = out - (end_acknowledged && out > 0 ? 1 : 0),
           .retransmits = info->segments_retransmitted};
 }
 
