@@ -18,7 +18,8 @@
 //
 // Ownership: the destructor removes the path if it is still the one that was
 // bound (same device and inode) and the process still the one that bound it, so
-// that neither a forked copy nor a successor's socket comes to harm. Destroy it
+// that neither a forked copy nor a successor's socket comes to harm (but for a
+// copy that has the same pid, in another pid namespace). Destroy it
 // before the socket is closed: as long as that lives it holds on to its inode,
 // whose number can therefore not have gone to another file. A relative path is
 // found again only from the same working directory.

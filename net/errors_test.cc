@@ -82,6 +82,16 @@ ssize_t send(int fd, const void* data, size_t size, int flags) {
   return syscall(SYS_sendto, fd, data, size, flags, nullptr, 0);
 }
 
+ssize_t recvmsg(int fd, struct msghdr* message, int flags) {
+  if (Fails("recv")) return -1;
+  return syscall(SYS_recvmsg, fd, message, flags);
+}
+
+ssize_t sendmsg(int fd, const struct msghdr* message, int flags) {
+  if (Fails("send")) return -1;
+  return syscall(SYS_sendmsg, fd, message, flags);
+}
+
 }  // extern "C"
 
 namespace brood {
@@ -261,6 +271,9 @@ TEST(ErrorsPageTest, IsRightAboutRecv) {
     failure = {.call = "recv", .error = row.error};
     ExpectError(stream.Read(absl::MakeSpan(buffer)).status(), row.error, what,
                 says);
+    const std::array<absl::Span<char>, 1> pieces = {absl::MakeSpan(buffer)};
+    failure = {.call = "recv", .error = row.error};
+    ExpectError(stream.TryReadV(pieces).status(), row.error, what, says);
     failure = {.call = "recv", .error = row.error};
     ExpectError(
         stream.Read(absl::MakeSpan(buffer), absl::Now() + absl::Hours(1))
@@ -291,6 +304,9 @@ TEST(ErrorsPageTest, IsRightAboutSend) {
     failure = {.call = "send", .error = row.error};
     ExpectError(stream.WriteAll("word"), row.error,
                 absl::StrCat(what, " after 0 of 4 bytes"), says);
+    const std::array<std::string_view, 1> pieces = {"word"};
+    failure = {.call = "send", .error = row.error};
+    ExpectError(stream.TryWriteV(pieces).status(), row.error, what, says);
   }
 }
 

@@ -3,11 +3,13 @@
 
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -22,6 +24,8 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
@@ -74,6 +78,13 @@ absl::Status SetOption(int fd, int level, int option, std::string_view name,
   return absl::OkStatus();
 }
 
+absl::Status CheckShedAfter(absl::Duration shed_after) {
+  if (shed_after >= absl::ZeroDuration()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("shed_after ", absl::FormatDuration(shed_after),
+                   ": allowed is 0s or more"));
+}
+
 absl::Status CheckOptions(const Listener::Options& options,
                           const Address& address) {
   const bool tcp =
@@ -92,9 +103,20 @@ absl::Status CheckOptions(const Listener::Options& options,
     return absl::InvalidArgumentError(absl::StrCat(
         "mode, owner and group are options of a unix path, not of ", address));
   }
+  if (access.owner == static_cast<uid_t>(-1) ||
+      access.group == static_cast<gid_t>(-1)) {
+    return absl::InvalidArgumentError(
+        "owner or group -1: allowed is an id; leave it out to change nothing");
+  }
   if (access.mode.value_or(0) > 0777) {
     return absl::InvalidArgumentError(
         absl::StrFormat("mode 0%o: allowed is from 0 to 0777", *access.mode));
+  }
+  if (options.device.size() >= IFNAMSIZ ||
+      absl::StrContains(options.device, '\0')) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "device \"", absl::CHexEscape(options.device),
+        "\": allowed is the name of a network interface, at most 15 bytes"));
   }
   if (options.backlog < 0) {
     return absl::InvalidArgumentError(
@@ -112,12 +134,7 @@ absl::Status CheckOptions(const Listener::Options& options,
         "defer_accept ", absl::FormatDuration(options.defer_accept),
         ": allowed is whole seconds from 0s to 1h"));
   }
-  if (options.shed_after < absl::ZeroDuration()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("shed_after ", absl::FormatDuration(options.shed_after),
-                     ": allowed is 0s or more"));
-  }
-  return absl::OkStatus();
+  return CheckShedAfter(options.shed_after);
 }
 
 // What has to be so before bind(2), and what clients inherit.
@@ -176,6 +193,9 @@ absl::Status SetOptions(int fd, const Listener::Options& options,
 //   nobody. Looking for a listener the kernel does not find this one any more,
 //   so who comes now is refused at once, while the connections and the
 //   handshakes that have begun belong to the socket and not to its address.
+//   One kind of handshake has no socket: under a flood of SYNs the kernel
+//   answers with a cookie (tcp_syncookies) and remembers nothing, so who comes
+//   back with one is refused as well.
 //   Among those who share a port the kernel deals clients out without looking
 //   at the interface of each.
 //
@@ -265,6 +285,7 @@ absl::StatusOr<Listener> Listener::Open(const Address& address,
     return ErrnoStatus(errno, absl::StrCat("listen ", address));
   }
   if (listener.bound_path_.has_value()) listener.bound_path_->Unlock();
+  listener.Reserve();
   absl::StatusOr<Address> real = LocalAddressOf(fd);
   if (!real.ok()) return real.status();
   listener.address_ = *real;
@@ -273,6 +294,7 @@ absl::StatusOr<Listener> Listener::Open(const Address& address,
 
 absl::StatusOr<Listener> Listener::Adopt(UniqueFd socket,
                                          absl::Duration shed_after) {
+  if (absl::Status s = CheckShedAfter(shed_after); !s.ok()) return s;
   const int fd = socket.get();
   const absl::StatusOr<Address> address = LocalAddressOf(fd);
   if (!address.ok()) return address.status();
@@ -301,6 +323,7 @@ absl::StatusOr<Listener> Listener::Adopt(UniqueFd socket,
   }
   Listener listener(std::move(socket), *address, shed_after);
   listener.adopted_ = true;
+  listener.Reserve();
   return listener;
 }
 
@@ -315,6 +338,7 @@ Listener& Listener::operator=(Listener&& other) noexcept {
   left_ = other.left_;
   shed_after_ = other.shed_after_;
   reserve_ = std::move(other.reserve_);
+  reserve_owner_ = other.reserve_owner_;
   trouble_since_ = other.trouble_since_;
   pause_ = other.pause_;
   return *this;
@@ -355,7 +379,13 @@ absl::StatusOr<std::optional<Accepted>> Listener::Accept() {
 
 Listener::Batch Listener::AcceptBatch(int max,
                                       absl::FunctionRef<bool(Accepted)> take) {
-  if (!reserve_.valid()) reserve_ = UniqueFd(eventfd(0, EFD_CLOEXEC));
+  if (reserve_owner_ != getpid()) {
+    // In a forked child the number may have become somebody else's.
+    (void)std::move(reserve_).Release();
+    Reserve();
+  } else if (!reserve_.valid()) {
+    Reserve();
+  }
   for (int i = 0; i < max; ++i) {
     absl::StatusOr<std::optional<Accepted>> client = Accept();
     if (!client.ok()) return OnTrouble(client.status());
@@ -389,7 +419,9 @@ Listener::Batch Listener::OnTrouble(const absl::Status& trouble) {
 int Listener::TurnAway() {
   reserve_ = UniqueFd();
   int turned_away = 0;
-  while (turned_away < kMaxTurnedAway) {
+  // Those who came after an adopted one began to drain are not ours to turn
+  // away.
+  while (turned_away < kMaxTurnedAway && left_ != 0) {
     const UniqueFd client(RetryOnEintr(
         [&] { return accept4(fd(), nullptr, nullptr, SOCK_CLOEXEC); }));
     if (!client.valid()) break;
@@ -398,9 +430,15 @@ int Listener::TurnAway() {
     (void)setsockopt(client.get(), SOL_SOCKET, SO_LINGER, &reset,
                      sizeof(reset));
     ++turned_away;
+    if (left_.has_value()) --*left_;
   }
-  reserve_ = UniqueFd(eventfd(0, EFD_CLOEXEC));
+  Reserve();
   return turned_away;
+}
+
+void Listener::Reserve() {
+  reserve_ = UniqueFd(eventfd(0, EFD_CLOEXEC));
+  reserve_owner_ = getpid();
 }
 
 absl::Status Listener::Drain() {

@@ -25,7 +25,7 @@
 // most have sent something. Drain() shuts the door first, and Drained() says
 // when nobody is left between it and Accept:
 //
-//   absl::Status Leave(Listener& listener,
+//   absl::Status Leave(Listener& listener, absl::Time deadline,
 //                      absl::FunctionRef<void(Accepted)> serve) {
 //     if (absl::Status s = listener.Drain(); !s.ok()) return s;
 //     for (;;) {
@@ -37,11 +37,16 @@
 //       }
 //       const absl::StatusOr<bool> drained = listener.Drained();
 //       if (!drained.ok()) return drained.status();
-//       if (*drained) return listener.Close();
+//       if (*drained || absl::Now() >= deadline) return listener.Close();
 //       pollfd ready = {.fd = listener.fd(), .events = POLLIN, .revents = 0};
 //       (void)poll(&ready, 1, 10);  // Somebody is still on his way.
 //     }
 //   }
+//
+// The deadline is for strangers who knock and never come in: the kernel waits
+// for one of them about a minute. Three seconds do for all but the unluckiest.
+// Of a flood of them the kernel remembers nobody (SYN cookies): who comes in by
+// one just then is refused.
 //
 // Errors: every Status names the call and the address and carries its errno
 // (see ErrnoOf): in use is FailedPrecondition (EADDRINUSE), not permitted is
@@ -59,6 +64,8 @@
 // tcp(7), unix(7); for Drain() see listener.cc.
 #ifndef BROOD_NET_LISTENER_H_
 #define BROOD_NET_LISTENER_H_
+
+#include <sys/types.h>
 
 #include <optional>
 #include <string>
@@ -154,8 +161,7 @@ class Listener {
   // Gives `take` up to `max` clients, and no more once it says false. For loops
   // that are told when fd() is readable: bounded, so that others get their
   // turn, and with the right answer to each errno, so that a shortage makes it
-  // neither spin nor starve. Keeps one descriptor in reserve from the first
-  // call on.
+  // neither spin nor starve.
   Batch AcceptBatch(int max, absl::FunctionRef<bool(Accepted)> take);
 
   // From now on nobody new can connect: at a socket that Open() made connecting
@@ -165,8 +171,10 @@ class Listener {
   // goes on; Accept yields what its backlog holds now, and nobody after that.
   absl::Status Drain();
   // Whether Accept has found nobody since Drain(), and nobody is on his way to
-  // be accepted: then Close loses nobody. On an error the kernel does not tell
-  // who is on his way; a second is enough for most.
+  // be accepted, neither here nor, with reuse_port, to those who share the
+  // port: then Close loses nobody. On an error the kernel does not tell who is
+  // on his way; a second is enough for most. Ask it instead of watching fd():
+  // that of a unix listener is readable for ever once nobody new can connect.
   absl::StatusOr<bool> Drained() const;
 
   // Removes the path, if it is ours to remove, and closes the descriptor, now.
@@ -181,6 +189,7 @@ class Listener {
 
   Batch OnTrouble(const absl::Status& trouble);
   int TurnAway();
+  void Reserve();
 
   UniqueFd socket_;
   Address address_;
@@ -192,7 +201,9 @@ class Listener {
   // Adopted, and draining: how many more to accept.
   std::optional<int> left_;
   absl::Duration shed_after_;
+  // So that there is one more for a moment when there are no more.
   UniqueFd reserve_;
+  pid_t reserve_owner_ = -1;
   absl::Duration trouble_since_;  // Monotonic. Of use while pause_ is not zero.
   absl::Duration pause_;
 };

@@ -543,8 +543,8 @@ TEST(SupervisorTest, SaysHowThingsStandOnSigusr1) {
   EXPECT_EQ(Ask(client, "x"), "x");
   server.Signal(SIGUSR1);
   EXPECT_THAT(server.NextLine(),
-              MatchesRegex("serving: uptime [0-9.]+.?s active 1 "
-                           "connections 1 lost_lines 0"));
+              MatchesRegex("serving: uptime [0-9.]+.?s active 1 waiting 0 "
+                           "connections 1 turned_away 0 lost_lines 0"));
   server.Signal(SIGTERM);
   EXPECT_THAT(server.NextLine(), StartsWith("draining on SIGTERM"));
   server.Signal(SIGUSR1);
@@ -565,7 +565,8 @@ TEST(SupervisorTest, LogsInJsonFromTheFirstLineToTheLast) {
   EXPECT_THAT(server.NextLine(),
               AllOf(StartsWith(R"({"event":"state","time":"2)"),
                     HasSubstr(R"("phase":"serving","uptime_seconds":)"),
-                    EndsWith(R"("active":1,"connections":1,"lost_lines":0})")));
+                    EndsWith(R"("active":1,"waiting":0,"connections":1,)"
+                             R"("turned_away":0,"lost_lines":0})")));
   server.Signal(SIGTERM);
   EXPECT_THAT(server.NextLine(),
               AllOf(StartsWith(R"({"event":"draining","time":"2)"),
