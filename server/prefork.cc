@@ -1,0 +1,492 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "brood/server/prefork.h"
+
+#include <fcntl.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/memory/memory.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "brood/net/address.h"
+#include "brood/net/listener.h"
+#include "brood/proc/child.h"
+#include "brood/proc/exit_queue.h"
+#include "brood/proc/exit_status.h"
+#include "brood/proc/fork.h"
+#include "brood/proc/posix.h"
+#include "brood/proc/reaper.h"
+#include "brood/proc/unique_fd.h"
+#include "brood/server/connection_handler.h"
+#include "brood/server/connection_log.h"
+#include "brood/server/poll_loop.h"
+#include "brood/server/prefork_board.h"
+#include "brood/server/prefork_worker.h"
+#include "brood/server/worker_policy.h"
+#include "brood/signal/wakeup_fd.h"
+
+namespace brood {
+namespace {
+
+using Doing = PreforkBoard::Doing;
+using Kind = PreforkMessage::Kind;
+
+// How long to wait, while draining, for those on their way: a second is when a
+// lost packet is sent again.
+constexpr absl::Duration kHandshakes = absl::Seconds(3);
+
+// What the pipe is to hold: about six thousand messages. Who may not have so
+// much gets less.
+constexpr int kPipeSize = 1 << 20;
+constexpr size_t kMessagesAtATime = 390;  // Just below 64 KiB.
+
+// How often to look at idle workers whom nobody has mentioned.
+constexpr absl::Duration kLookAgain = absl::Seconds(1);
+
+std::vector<Address> AddressesOf(const std::vector<Listener>& listeners) {
+  std::vector<Address> addresses;
+  addresses.reserve(listeners.size());
+  for (const Listener& listener : listeners) {
+    addresses.push_back(listener.address());
+  }
+  return addresses;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Prefork>> Prefork::Create(
+    std::vector<Listener> listeners, ConnectionHandler& handler,
+    const Options& options) {
+  if (listeners.empty()) {
+    return absl::InvalidArgumentError("0 listeners: at least 1 is needed");
+  }
+  absl::StatusOr<WorkerPolicy> policy = WorkerPolicy::Create(options.workers);
+  if (!policy.ok()) return policy.status();
+  absl::StatusOr<PreforkBoard> board =
+      PreforkBoard::Create(WorkerPolicy::kSlots);
+  if (!board.ok()) return board.status();
+  std::array<int, 2> pipe;
+  if (pipe2(pipe.data(), O_CLOEXEC | O_NONBLOCK) == -1) {
+    return ErrnoStatus(errno, "pipe2");
+  }
+  UniqueFd messages_in(pipe[0]);
+  UniqueFd messages_out(pipe[1]);
+  (void)fcntl(messages_in.get(), F_SETPIPE_SZ, kPipeSize);
+  absl::StatusOr<WakeupFd> bell = WakeupFd::Create();
+  if (!bell.ok()) return bell.status();
+  // As in fork_per_connection.cc.
+  absl::StatusOr<ExitQueue> queue = ExitQueue::Create();
+  absl::StatusOr<Reaper> reaper =
+      queue.ok() ? Reaper::Create(*std::move(queue)) : Reaper::Create();
+  if (!reaper.ok()) return reaper.status();
+  return absl::WrapUnique(
+      new Prefork(std::move(listeners), handler, options, *std::move(policy),
+                  *std::move(reaper), *std::move(board), std::move(messages_in),
+                  std::move(messages_out), *std::move(bell)));
+}
+
+Prefork::Prefork(std::vector<Listener> listeners, ConnectionHandler& handler,
+                 const Options& options, WorkerPolicy policy, Reaper reaper,
+                 PreforkBoard board, UniqueFd messages_in,
+                 UniqueFd messages_out, WakeupFd bell)
+    : listeners_(std::move(listeners)),
+      addresses_(AddressesOf(listeners_)),
+      handler_(handler),
+      options_(options),
+      policy_(std::move(policy)),
+      reaper_(std::move(reaper)),
+      board_(std::move(board)),
+      messages_in_(std::move(messages_in)),
+      messages_out_(std::move(messages_out)),
+      bell_(std::move(bell)),
+      observer_([](const ConnectionRecord&) {}),
+      trouble_observer_([](const absl::Status&) {}),
+      event_observer_([](const LogEvent&) {}),
+      buffer_(kMessagesAtATime) {}
+
+void Prefork::OnConnectionEnd(
+    absl::AnyInvocable<void(const ConnectionRecord&)> observer) {
+  observer_ = std::move(observer);
+}
+
+void Prefork::OnTrouble(
+    absl::AnyInvocable<void(const absl::Status&)> observer) {
+  trouble_observer_ = std::move(observer);
+}
+
+void Prefork::OnEvent(absl::AnyInvocable<void(const LogEvent&)> observer) {
+  event_observer_ = std::move(observer);
+}
+
+absl::Status Prefork::Start(PollLoop& loop) {
+  loop_ = &loop;
+  loop_->Watch(messages_in_.get(), [this] {
+    if (absl::Status s = ReadMessages(); !s.ok()) return s;
+    Decide();
+    return absl::OkStatus();
+  });
+  loop_->Watch(reaper_.fd(), [this] { return ReportEnds(); });
+  Decide();
+  return absl::OkStatus();
+}
+
+// ---- Workers ----
+
+void Prefork::Decide() {
+  const absl::Duration now = MonotonicNow();
+  bool failed = false;
+  do {
+    const WorkerPolicy::Actions actions = policy_.Decide(now);
+    absl::Status status = absl::OkStatus();
+    for (const WorkerPolicy::Start& start : actions.start) {
+      if (status.ok()) status = StartWorker(start);
+      if (!status.ok()) policy_.StartFailed(start.slot, now);
+    }
+    failed = !status.ok();
+    if (failed) {
+      start_fails_ = true;
+      TellTrouble(status);
+    } else if (!actions.start.empty() || policy_.satisfied()) {
+      start_fails_ = false;
+      TellTrouble(absl::OkStatus());
+    }
+    for (const size_t slot : actions.retire) board_.slot(slot).retire = true;
+    if (!actions.retire.empty()) bell_.Wake();
+    if (actions.wake.has_value()) WakeAt(*actions.wake);
+  } while (failed);
+  if (counts_idle()) {
+    board_.shared().low_water = static_cast<int32_t>(policy_.low_water());
+    if (!policy_.done()) WakeAt(now + kLookAgain);
+  }
+  CallDone();
+}
+
+void Prefork::WakeAt(absl::Duration when) {
+  if (when >= wake_at_) return;
+  wake_at_ = when;
+  loop_->CallAfter(when - MonotonicNow(), [this, when] {
+    if (wake_at_ != when) return absl::OkStatus();  // An earlier one came.
+    wake_at_ = absl::InfiniteDuration();
+    if (counts_idle()) {
+      if (absl::Status s = LookAtAll(); !s.ok()) return s;
+    }
+    Decide();
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Prefork::StartWorker(const WorkerPolicy::Start& start) {
+  const size_t slot = start.slot;
+  if (workers_.size() <= slot) workers_.resize(slot + 1);
+  PreforkBoard::Slot& on_board = board_.slot(slot);
+  on_board.doing = Doing::kStarting;
+  on_board.spent = false;
+  on_board.saw_nobody = false;
+  on_board.retire = false;
+  on_board.trouble = 0;
+  on_board.broken = false;
+  std::vector<int> keep = {messages_out_.get(), bell_.fd()};
+  for (const Listener& listener : listeners_) keep.push_back(listener.fd());
+  const PreforkWorker::Share share = {.listeners = listeners_,
+                                      .handler = handler_,
+                                      .board = board_,
+                                      .messages = messages_out_,
+                                      .bell = bell_,
+                                      .records = options_.records,
+                                      .counts_idle = counts_idle()};
+  absl::StatusOr<Child> child =
+      Fork({.exit_signal = reaper_.exit_signal(),
+            .parent_death_signal = SIGKILL,
+            .new_process_group = true,
+            .keep_fds = keep},
+           [&] {
+             return PreforkWorker(
+                        share, {.slot = slot, .connections = start.connections})
+                 .Run();
+           });
+  if (!child.ok()) return child.status();
+  Worker& worker = workers_[slot];
+  worker.pid = child->pid();
+  worker.user_time = absl::ZeroDuration();
+  worker.system_time = absl::ZeroDuration();
+  if (absl::Status s = reaper_.Add(*std::move(child), slot); !s.ok()) {
+    // It may have a client by now.
+    (void)child->Signal(SIGKILL);
+    const absl::StatusOr<ExitStatus> status = child->Wait();
+    (void)ReadMessages();
+    if (InProgress(slot) > 0) {
+      RecordCrash(slot, worker.pid, status.value_or(ExitStatus::Lost()));
+    }
+    return s;
+  }
+  return absl::OkStatus();
+}
+
+// Connections of this slot whose end has not been observed. Between two reads
+// of the counters a connection may end unreported and another begin.
+uint64_t Prefork::InProgress(size_t slot) const {
+  const PreforkBoard::Slot& on_board = board_.slot(slot);
+  uint64_t unreported;
+  uint64_t begun;
+  do {
+    unreported = on_board.unreported;
+    begun = on_board.begun;
+  } while (unreported != on_board.unreported);
+  return begun - unreported - workers_[slot].reported;
+}
+
+size_t Prefork::active() const {
+  uint64_t active = 0;
+  for (size_t slot = 0; slot < workers_.size(); ++slot) {
+    active += InProgress(slot);
+  }
+  return active;
+}
+
+absl::Status Prefork::LookAt(size_t slot) {
+  const PreforkBoard::Slot& on_board = board_.slot(slot);
+  const Doing doing = on_board.doing;
+  if (doing == Doing::kIdle) policy_.Idle(slot);
+  if (doing == Doing::kBusy) policy_.Busy(slot);
+  if (on_board.spent) policy_.Spent(slot);
+  const int error = on_board.trouble;
+  if ((error != 0) == workers_[slot].in_trouble) return absl::OkStatus();
+  if (error == 0) {
+    if (doing != Doing::kStarting) SetTrouble(slot, absl::OkStatus());
+    return absl::OkStatus();
+  }
+  const absl::Status status = ErrnoStatus(
+      error, absl::StrCat("worker ", workers_[slot].pid, " at ",
+                          addresses_[std::min<size_t>(on_board.trouble_at,
+                                                      addresses_.size() - 1)]));
+  if (on_board.broken) return status;
+  SetTrouble(slot, status);
+  return absl::OkStatus();
+}
+
+absl::Status Prefork::LookAtAll() {
+  board_.shared().told = false;
+  for (size_t slot = 0; slot < workers_.size(); ++slot) {
+    if (absl::Status s = LookAt(slot); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
+// ---- What workers tell ----
+
+// Reads no more than the pipe can hold: all that is there now, and not for ever
+// what comes meanwhile.
+absl::Status Prefork::ReadMessages() {
+  ssize_t left = std::max(fcntl(messages_in_.get(), F_GETPIPE_SZ), 1);
+  const size_t size = buffer_.size() * sizeof(PreforkMessage);
+  while (left > 0) {
+    const ssize_t got = RetryOnEintr(
+        [&] { return read(messages_in_.get(), buffer_.data(), size); });
+    if (got == -1 && errno != EAGAIN) return ErrnoStatus(errno, "read workers");
+    const size_t count =
+        got > 0 ? static_cast<size_t>(got) / sizeof(PreforkMessage) : 0;
+    for (size_t i = 0; i < count; ++i) {
+      if (absl::Status s = Obey(buffer_[i]); !s.ok()) return s;
+    }
+    if (got < static_cast<ssize_t>(size)) break;
+    left -= got;
+  }
+  if (board_.shared().look_at_all.exchange(false)) return LookAtAll();
+  return absl::OkStatus();
+}
+
+absl::Status Prefork::Obey(const PreforkMessage& message) {
+  // A worker whose memory a handler has spoilt may say anything.
+  const size_t slot = message.slot;
+  if (slot >= workers_.size() || message.listener >= addresses_.size()) {
+    return absl::OkStatus();
+  }
+  switch (message.kind) {
+    case Kind::kLook:
+      return LookAt(slot);
+    case Kind::kTooFew:
+      return LookAtAll();
+    case Kind::kEnded:
+      Record(message);
+      break;
+  }
+  return absl::OkStatus();
+}
+
+void Prefork::Record(const PreforkMessage& message) {
+  Worker& worker = workers_[message.slot];
+  const ResourceUsage usage = {
+      .user_time = absl::Nanoseconds(message.user_time),
+      .system_time = absl::Nanoseconds(message.system_time),
+      .max_resident_bytes = message.max_resident_bytes};
+  worker.user_time += usage.user_time;
+  worker.system_time += usage.system_time;
+  ++worker.reported;
+  ExitStatus status = ExitStatus::Exited(message.result);
+  status.set_usage(usage);
+  observer_({.pid = worker.pid,
+             .peer = message.Peer(),
+             .local = addresses_[message.listener],
+             .status = status,
+             .duration = absl::Nanoseconds(message.duration)});
+}
+
+void Prefork::SetTrouble(size_t slot, const absl::Status& status) {
+  if (workers_[slot].in_trouble == !status.ok()) return;
+  workers_[slot].in_trouble = !status.ok();
+  in_trouble_ += status.ok() ? -1 : 1;
+  TellTrouble(status);
+}
+
+void Prefork::TellTrouble(const absl::Status& status) {
+  const bool trouble = start_fails_ || in_trouble_ > 0;
+  if (trouble == std::exchange(told_trouble_, trouble)) return;
+  trouble_observer_(status);
+}
+
+// ---- How workers end ----
+
+absl::Status Prefork::ReportEnds() {
+  ended_.clear();
+  while (true) {
+    const absl::StatusOr<std::optional<Reaper::Exit>> exit = reaper_.Next();
+    if (!exit.ok()) return exit.status();
+    if (!exit->has_value()) break;
+    ended_.push_back(**exit);
+  }
+  // The last thing that they have said comes before their end.
+  const absl::Status read = ReadMessages();
+  for (const Reaper::Exit& exit : ended_) {
+    Bury(exit.tag, exit.pid, exit.status);
+  }
+  if (!read.ok()) return read;
+  Decide();
+  return absl::OkStatus();
+}
+
+void Prefork::Bury(size_t slot, pid_t pid, const ExitStatus& status) {
+  PreforkBoard::Shared& shared = board_.shared();
+  const PreforkBoard::Slot& on_board = board_.slot(slot);
+  (void)LookAt(slot);
+  if (InProgress(slot) > 0) RecordCrash(slot, pid, status);
+  if (counts_idle() && on_board.doing == Doing::kIdle) --shared.idle;
+  if (on_board.saw_nobody) policy_.Drained();
+  const absl::Duration back_off =
+      policy_.Ended(slot, status.success(), MonotonicNow());
+  if (back_off == absl::ZeroDuration()) {
+    // Nobody will come and say that it is over.
+    SetTrouble(slot, absl::OkStatus());
+    return;
+  }
+  if (shared.stop) return;
+  // The kernel may have woken this worker for a client, and no other.
+  bell_.Wake();
+  event_observer_({.name = "worker_ended",
+                   .sentence = absl::StrCat(
+                       "worker ", pid, " ", status.ToString(),
+                       ": another starts in ", RoundedDuration(back_off)),
+                   .fields = {{"pid", int64_t{pid}},
+                              {"status", status.ToString()},
+                              {"back_off", back_off}}});
+}
+
+void Prefork::RecordCrash(size_t slot, pid_t pid, const ExitStatus& status) {
+  Worker& worker = workers_[slot];
+  const PreforkBoard::Slot& on_board = board_.slot(slot);
+  ++worker.reported;
+  if (!options_.records) return;
+  ConnectionRecord record = {
+      .pid = pid,
+      .peer = on_board.Peer(),
+      .local = addresses_[std::min<size_t>(on_board.listener,
+                                           addresses_.size() - 1)],
+      .status = status,
+      .duration = MonotonicNow() - absl::Nanoseconds(on_board.since.load())};
+  if (status.usage().has_value()) {
+    ResourceUsage usage = *status.usage();
+    usage.user_time -= worker.user_time;
+    usage.system_time -= worker.system_time;
+    record.status.set_usage(usage);
+  }
+  if (cause_.has_value()) record.ended = {.cause = *cause_};
+  observer_(record);
+}
+
+// ---- The end ----
+
+void Prefork::Drain(absl::AnyInvocable<void()> done) {
+  done_ = std::move(done);
+  policy_.Drain();
+  // Where the door cannot be shut, there will be a moment when nobody waits.
+  for (Listener& listener : listeners_) (void)listener.Drain();
+  PreforkBoard::Shared& shared = board_.shared();
+  shared.handshakes_until =
+      absl::ToInt64Nanoseconds(MonotonicNow() + kHandshakes);
+  shared.draining = true;
+  bell_.Wake();
+}
+
+void Prefork::SignalHandlers(int signo, EndCause cause) {
+  cause_ = cause;
+  board_.shared().stop = true;
+  bell_.Wake();
+  policy_.Drained();
+  CloseListeners();
+  (void)reaper_.SignalAll(signo);
+  CallDone();
+}
+
+void Prefork::CloseListeners() {
+  for (Listener& listener : listeners_) (void)listener.Close();
+}
+
+void Prefork::CallDone() {
+  if (done_ == nullptr || !policy_.done()) return;
+  CloseListeners();
+  std::exchange(done_, nullptr)();
+}
+
+size_t Prefork::ChangeCapacity(int by) {
+  (void)LookAtAll();
+  const size_t capacity = policy_.ChangeCapacity(by);
+  if (loop_ != nullptr) Decide();
+  return capacity;
+}
+
+std::vector<LogField> Prefork::State() const {
+  uint64_t idle = 0;
+  uint64_t unreported = 0;
+  for (size_t slot = 0; slot < workers_.size(); ++slot) {
+    const PreforkBoard::Slot& on_board = board_.slot(slot);
+    const WorkerPolicy::State state = policy_.state(slot);
+    const bool live = state != WorkerPolicy::State::kEmpty &&
+                      state != WorkerPolicy::State::kBackingOff;
+    if (live && on_board.doing == Doing::kIdle) ++idle;
+    unreported += on_board.unreported;
+  }
+  return {{"active", uint64_t{active()}},
+          {"workers", uint64_t{policy_.live()}},
+          {"max_workers", uint64_t{policy_.max_workers()}},
+          {"idle", idle},
+          {"retiring", uint64_t{policy_.count(WorkerPolicy::State::kRetiring)}},
+          {"backing_off",
+           uint64_t{policy_.count(WorkerPolicy::State::kBackingOff)}},
+          {"records_lost", options_.records ? unreported : 0}};
+}
+
+}  // namespace brood

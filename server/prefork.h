@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Prefork has its processes before their clients come, and each of them accepts
+// for itself.
+//
+//   absl::Status ServeByEight(std::vector<Listener> listeners,
+//                             ConnectionHandler& handler) {
+//     absl::StatusOr<std::unique_ptr<Prefork>> model =
+//         Prefork::Create(std::move(listeners), handler,
+//                         {.workers = WorkerPolicy::Options::Static(8)});
+//     if (!model.ok()) return model.status();
+//     return Supervise(**model, {});
+//   }
+//
+// What it is not: as isolated as fork_per_connection.h. What a handler leaves
+// in memory the next client of that worker finds, and the worker has the
+// listeners and a pipe to its parent open beside the connection, close-on-exec.
+// With connections_per_worker = 1 ("fork ahead") it is as isolated: then each
+// worker serves one client, with nothing but its connection open, and nobody
+// waits for a fork as long as there are spares.
+//
+// How many workers there are, and when they are replaced: worker_policy.h. The
+// parent never accepts. Connections beyond the number of workers wait in the
+// kernel's queue. For each client one worker is woken. A worker that dies while
+// it was on its way to a client leaves that client to the next who looks, and
+// all others are made to look.
+//
+// A connection whose worker survives ends with what Handle() returned, and with
+// what the worker used for it; one whose worker dies has the worker's status.
+// If so many end at once that the parent does not keep up, records are lost and
+// counted ("records_lost" in State()); a worker never waits. What is counted of
+// connections is exact, whoever is killed.
+//
+// SignalHandlers() also ends the workers that have no client, and resets who
+// waits, once the last worker is gone.
+//
+// Ownership: owns the listeners and the workers; the handler is borrowed.
+// Errors: Create: InvalidArgument for numbers that cannot be (worker_policy.h)
+// or no listener, else what mmap(2) and pipe2(2) say. A listener that is none
+// any more ends the loop. For others see process_model.h. Threads: one.
+// Signals: none; in a worker as in a child of fork.h. Fork: yes. Rests on:
+// fork.h, reaper.h, prefork_worker.h.
+#ifndef BROOD_SERVER_PREFORK_H_
+#define BROOD_SERVER_PREFORK_H_
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "brood/net/address.h"
+#include "brood/net/listener.h"
+#include "brood/proc/exit_status.h"
+#include "brood/proc/reaper.h"
+#include "brood/proc/unique_fd.h"
+#include "brood/server/connection_handler.h"
+#include "brood/server/connection_log.h"
+#include "brood/server/poll_loop.h"
+#include "brood/server/prefork_board.h"
+#include "brood/server/process_model.h"
+#include "brood/server/worker_policy.h"
+#include "brood/signal/wakeup_fd.h"
+
+namespace brood {
+
+class Prefork : public ProcessModel {
+ public:
+  struct Options {
+    // The name of the model, for logs.
+    std::string_view name = "prefork";
+    WorkerPolicy::Options workers = WorkerPolicy::Options::Static(8);
+    // Whether connections are to be told of one by one when they end. If not,
+    // OnConnectionEnd() is not called, and a connection costs less.
+    bool records = true;
+  };
+
+  static absl::StatusOr<std::unique_ptr<Prefork>> Create(
+      std::vector<Listener> listeners, ConnectionHandler& handler,
+      const Options& options);
+
+  std::string_view name() const override { return options_.name; }
+  std::string_view service() const override { return handler_.name(); }
+  const std::vector<Address>& addresses() const override { return addresses_; }
+  void OnConnectionEnd(
+      absl::AnyInvocable<void(const ConnectionRecord&)> observer) override;
+  void OnTrouble(
+      absl::AnyInvocable<void(const absl::Status&)> observer) override;
+  void OnEvent(absl::AnyInvocable<void(const LogEvent&)> observer) override;
+  absl::Status Start(PollLoop& loop) override;
+  void Drain(absl::AnyInvocable<void()> done) override;
+  // Looks at every slot.
+  size_t active() const override;
+  void SignalHandlers(int signo, EndCause cause) override;
+  size_t ChangeCapacity(int by) override;
+  std::vector<LogField> State() const override;
+
+ private:
+  // What the parent knows of the worker in a slot.
+  struct Worker {
+    pid_t pid = 0;
+    uint64_t reported = 0;  // Connections of this slot that were observed.
+    bool in_trouble = false;
+    // What its connections have used so far.
+    absl::Duration user_time = absl::ZeroDuration();
+    absl::Duration system_time = absl::ZeroDuration();
+  };
+
+  Prefork(std::vector<Listener> listeners, ConnectionHandler& handler,
+          const Options& options, WorkerPolicy policy, Reaper reaper,
+          PreforkBoard board, UniqueFd messages_in, UniqueFd messages_out,
+          WakeupFd bell);
+
+  bool one_each() const { return options_.workers.connections_per_worker == 1; }
+  bool counts_idle() const {
+    return options_.workers.max_spare > 0 && !one_each();
+  }
+  uint64_t InProgress(size_t slot) const;
+
+  // Does what the policy wants done now.
+  void Decide();
+  void WakeAt(absl::Duration when);
+  absl::Status StartWorker(const WorkerPolicy::Start& start);
+  absl::Status ReadMessages();
+  absl::Status Obey(const PreforkMessage& message);
+  void Record(const PreforkMessage& message);
+  // Tells the policy what a worker is doing, and the observer of its trouble.
+  absl::Status LookAt(size_t slot);
+  absl::Status LookAtAll();
+  absl::Status ReportEnds();
+  // Accounts for a worker that has ended, and whose messages have been read.
+  void Bury(size_t slot, pid_t pid, const ExitStatus& status);
+  void RecordCrash(size_t slot, pid_t pid, const ExitStatus& status);
+  void SetTrouble(size_t slot, const absl::Status& status);
+  // `status` is the newest trouble, or OK.
+  void TellTrouble(const absl::Status& status);
+  void CloseListeners();
+  void CallDone();
+
+  std::vector<Listener> listeners_;
+  const std::vector<Address> addresses_;
+  ConnectionHandler& handler_;
+  const Options options_;
+  WorkerPolicy policy_;
+  Reaper reaper_;
+  PreforkBoard board_;
+  UniqueFd messages_in_;
+  UniqueFd messages_out_;
+  WakeupFd bell_;
+  absl::AnyInvocable<void(const ConnectionRecord&)> observer_;
+  absl::AnyInvocable<void(const absl::Status&)> trouble_observer_;
+  absl::AnyInvocable<void(const LogEvent&)> event_observer_;
+  absl::AnyInvocable<void()> done_;
+  PollLoop* loop_ = nullptr;
+  std::vector<Worker> workers_;  // By slot.
+  std::vector<PreforkMessage> buffer_;
+  std::vector<Reaper::Exit> ended_;
+  std::optional<EndCause> cause_;  // Once the handlers have been signalled.
+  absl::Duration wake_at_ = absl::InfiniteDuration();
+  bool start_fails_ = false;
+  size_t in_trouble_ = 0;  // How many workers are.
+  bool told_trouble_ = false;
+};
+
+}  // namespace brood
+
+#endif  // BROOD_SERVER_PREFORK_H_

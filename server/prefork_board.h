@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A PreforkBoard is what a prefork server and its workers know of each other:
+// a piece of memory that they share.
+//
+//   size_t ClientsTaken(const PreforkBoard& board, size_t slots) {
+//     size_t taken = 0;
+//     for (size_t i = 0; i < slots; ++i) taken += board.slot(i).begun;
+//     return taken;
+//   }
+//
+// What it is not: a lock, or a queue. Each field has one writer, but for two
+// counters; see the fields.
+//
+// Connections are counted so that a worker may be killed between any two
+// instructions: begun - reported - unreported is 1 while it has a client, and
+// 0 else, where `reported` is the number of its PreforkMessages of kind kEnded.
+// A client counts from just before its handler is called.
+//
+// Ownership: the memory lasts until its last mapping goes, here or in a forked
+// child. Errors: what mmap(2) says.
+//
+// Threads: any. Signals: all of it is async-signal-safe. Fork: shared, that is
+// what it is for. Rests on: mmap(2) with MAP_SHARED, pipe(7) for messages.
+#ifndef BROOD_SERVER_PREFORK_BOARD_H_
+#define BROOD_SERVER_PREFORK_BOARD_H_
+
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/un.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "brood/net/address.h"
+
+namespace brood {
+
+class PreforkBoard {
+ public:
+  enum class Doing : uint32_t { kStarting, kIdle, kBusy };
+
+  // Of one worker: what the parent reads of a crowd of them is in the first
+  // cache line of each.
+  struct alignas(64) Slot {
+    // Written by the worker.
+    std::atomic<Doing> doing;
+    std::atomic<uint32_t> listener;    // By which its client came in.
+    std::atomic<uint64_t> begun;       // Clients taken, by all workers so far.
+    std::atomic<uint64_t> unreported;  // Of those, ended without a message.
+    std::atomic<int64_t> since;        // When the last one began, monotonic.
+    std::atomic<int32_t> trouble;      // The errno of its accept; 0 for none.
+    std::atomic<uint32_t> trouble_at;  // By which listener.
+    std::atomic<bool> broken;          // The trouble will not pass.
+    std::atomic<bool> spent;
+    std::atomic<bool> saw_nobody;  // While draining: no client is left.
+    // Written by the parent.
+    std::atomic<bool> retire;
+    // By the worker again.
+    // Who its client is. To be read once the worker is dead.
+    std::atomic<uint16_t> peer_length;
+    std::array<char, sizeof(sockaddr_un)> peer;
+
+    void SetPeer(const Address& address);
+    Address Peer() const;
+  };
+
+  struct Shared {
+    // Written by the parent.
+    alignas(64) std::atomic<bool> draining;
+    std::atomic<bool> stop;  // Take no client any more.
+    std::atomic<int64_t> handshakes_until;
+    std::atomic<int32_t> low_water;
+    // Written by all. How many workers are idle, where spares are wanted; a
+    // worker that is killed may leave it one off.
+    alignas(64) std::atomic<int32_t> idle;
+    // The parent has been told that there are too few.
+    std::atomic<bool> told;
+    // A message could not be sent: the parent is to look at every slot.
+    std::atomic<bool> look_at_all;
+  };
+
+  static absl::StatusOr<PreforkBoard> Create(size_t slots);
+
+  PreforkBoard(PreforkBoard&& other) noexcept
+      : memory_(std::exchange(other.memory_, nullptr)), size_(other.size_) {}
+  PreforkBoard& operator=(PreforkBoard&&) = delete;
+  ~PreforkBoard() { Unmap(); }
+
+  Shared& shared() const { return *static_cast<Shared*>(memory_); }
+  Slot& slot(size_t i) const;
+
+  // In a child that has nothing more to say: nothing it does to its memory is
+  // seen by others.
+  void Unmap();
+
+ private:
+  PreforkBoard(void* memory, size_t size) : memory_(memory), size_(size) {}
+
+  void* memory_;
+  size_t size_;
+};
+
+// What a worker tells its parent, through a pipe that they share.
+struct PreforkMessage {
+  enum class Kind : uint32_t {
+    kLook,    // At its slot.
+    kTooFew,  // Are idle: look at all slots.
+    kEnded,   // A connection. The other fields tell of it.
+  };
+
+  Kind kind = Kind::kLook;
+  uint32_t slot = 0;
+  uint32_t listener = 0;
+  int32_t result = 0;  // What the handler returned.
+  uint32_t peer_length = 0;
+  std::array<char, sizeof(sockaddr_un)> peer = {};
+  std::array<char, 6> unused = {};
+  int64_t duration = 0;  // These three in nanoseconds.
+  int64_t user_time = 0;
+  int64_t system_time = 0;
+  int64_t max_resident_bytes = 0;
+
+  Address Peer() const;
+};
+
+}  // namespace brood
+
+#endif  // BROOD_SERVER_PREFORK_BOARD_H_

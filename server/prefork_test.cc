@@ -1,0 +1,712 @@
+// SPDX-License-Identifier: Apache-2.0
+// What holds for prefork and for no other model; see process_model_test.cc.
+#include "brood/server/prefork.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/status_matchers.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "brood/net/address.h"
+#include "brood/net/listener.h"
+#include "brood/net/stream.h"
+#include "brood/proc/child.h"
+#include "brood/proc/exit_status.h"
+#include "brood/proc/fork.h"
+#include "brood/proc/posix.h"
+#include "brood/proc/process_table.h"
+#include "brood/proc/unique_fd.h"
+#include "brood/server/connection_handler.h"
+#include "brood/server/connection_log.h"
+#include "brood/server/echo.h"
+#include "brood/server/poll_loop.h"
+#include "brood/server/prefork_board.h"
+#include "brood/server/prefork_worker.h"
+#include "brood/server/process_model.h"
+#include "brood/server/supervisor.h"
+#include "brood/server/worker_policy.h"
+#include "brood/signal/wakeup_fd.h"
+#include "brood/tests/deny_syscalls.h"
+#include "brood/tests/in_child.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace brood {
+namespace {
+
+using ::absl_testing::IsOk;
+using ::absl_testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using Workers = WorkerPolicy::Options;
+
+absl::Status ServeByEight(std::vector<Listener> listeners,
+                          ConnectionHandler& handler) {
+  absl::StatusOr<std::unique_ptr<Prefork>> model =
+      Prefork::Create(std::move(listeners), handler,
+                      {.workers = WorkerPolicy::Options::Static(8)});
+  if (!model.ok()) return model.status();
+  return Supervise(**model, {});
+}
+
+size_t ClientsTaken(const PreforkBoard& board, size_t slots) {
+  size_t taken = 0;
+  for (size_t i = 0; i < slots; ++i) taken += board.slot(i).begun;
+  return taken;
+}
+
+absl::StatusOr<Child> StartWorker(PreforkWorker::Share share,
+                                  const PreforkWorker::Task& task) {
+  const std::array<int, 3> keep = {share.listeners[0].fd(),
+                                   share.messages.get(), share.bell.fd()};
+  return Fork({.parent_death_signal = SIGKILL, .keep_fds = keep},
+              [&] { return PreforkWorker(share, task).Run(); });
+}
+
+// Ends as its client says, "exit 7" or "kill 9", or answers "who" with the
+// worker's pid and goes on.
+class Obedient : public ConnectionHandler {
+ public:
+  std::string_view name() const override { return "obedient"; }
+  int Handle(Stream& stream, const ConnectionInfo&) override {
+    ++clients_;
+    while (true) {
+      std::array<char, 64> buffer;
+      const absl::StatusOr<IoResult> got = stream.Read(absl::MakeSpan(buffer));
+      if (!got.ok() || got->end()) return 0;
+      const std::string order(buffer.data(), *got->bytes());
+      if (order == "who") {
+        if (!stream.WriteAll(absl::StrCat(getpid())).ok()) return 1;
+      } else if (order == "clients") {
+        if (!stream.WriteAll(absl::StrCat(clients_)).ok()) return 1;
+      } else {
+        const int number = std::stoi(order.substr(5));
+        if (order.substr(0, 4) == "kill") raise(number);
+        return number;
+      }
+    }
+  }
+
+ private:
+  int clients_ = 0;
+};
+
+std::vector<Listener> Listen(const std::vector<std::string>& addresses) {
+  std::vector<Listener> listeners;
+  for (const std::string& address : addresses) {
+    absl::StatusOr<Listener> listener =
+        Listener::Open(*Address::Parse(address));
+    EXPECT_THAT(listener, IsOk());
+    listeners.push_back(*std::move(listener));
+  }
+  return listeners;
+}
+
+std::string Ask(Stream& stream, std::string_view question) {
+  EXPECT_THAT(stream.WriteAll(question), IsOk());
+  std::array<char, 64> buffer;
+  const absl::StatusOr<IoResult> got =
+      stream.Read(absl::MakeSpan(buffer), absl::Now() + absl::Seconds(30));
+  EXPECT_THAT(got, IsOk());
+  if (!got.ok() || got->end()) return "";
+  return {buffer.data(), *got->bytes()};
+}
+
+std::vector<pid_t> Children() {
+  const absl::StatusOr<std::vector<pid_t>> children =
+      ProcessTable().ChildrenOf(getpid());
+  EXPECT_THAT(children, IsOk());
+  return children.value_or(std::vector<pid_t>());
+}
+
+class PreforkTest : public testing::Test {
+ protected:
+  void Start(Workers workers, ConnectionHandler& handler,
+             std::vector<Listener> listeners = Listen({"127.0.0.1:0"}),
+             bool records = true) {
+    absl::StatusOr<std::unique_ptr<Prefork>> model =
+        Prefork::Create(std::move(listeners), handler,
+                        {.workers = workers, .records = records});
+    ASSERT_THAT(model, IsOk());
+    model_ = *std::move(model);
+    loop_.emplace();
+    ends_.clear();
+    model_->OnConnectionEnd(
+        [this](const ConnectionRecord& end) { ends_.push_back(end); });
+    model_->OnTrouble(
+        [this](const absl::Status& status) { troubles_.push_back(status); });
+    model_->OnEvent(
+        [this](const LogEvent& event) { events_.push_back(event.sentence); });
+    ASSERT_THAT(model_->Start(*loop_), IsOk());
+  }
+
+  void RunFor(absl::Duration time) {
+    loop_->CallAfter(time, [this] {
+      loop_->Stop();
+      return absl::OkStatus();
+    });
+    EXPECT_THAT(loop_->Run(), IsOk());
+  }
+
+  void RunUntil(absl::FunctionRef<bool()> done) {
+    const absl::Duration deadline = MonotonicNow() + absl::Seconds(30);
+    while (!done()) {
+      ASSERT_LT(MonotonicNow(), deadline);
+      RunFor(absl::Milliseconds(1));
+    }
+  }
+  void AwaitEnds(size_t count) {
+    RunUntil([&] { return ends_.size() >= count; });
+  }
+
+  void DrainNow() {
+    model_->Drain([this] { loop_->Stop(); });
+    EXPECT_THAT(loop_->Run(), IsOk());
+  }
+
+  Stream Connect(size_t listener = 0) {
+    absl::StatusOr<Stream> client =
+        Stream::Connect(model_->addresses()[listener]);
+    EXPECT_THAT(client, IsOk());
+    return *std::move(client);
+  }
+
+  // Serves one client, which says no more than this.
+  void ServeOne(std::string_view order) {
+    const size_t before = ends_.size();
+    Stream client = Connect();
+    ASSERT_THAT(client.WriteAll(order), IsOk());
+    AwaitEnds(before + 1);
+  }
+
+  uint64_t StateOf(std::string_view name) {
+    for (const LogField& field : model_->State()) {
+      if (field.name == name) return std::get<uint64_t>(field.value);
+    }
+    ADD_FAILURE() << "no " << name;
+    return 0;
+  }
+
+  Obedient obedient_;
+  EchoHandler echo_;
+  std::optional<PollLoop> loop_;
+  std::vector<ConnectionRecord> ends_;
+  std::vector<absl::Status> troubles_;
+  std::vector<std::string> events_;
+  std::unique_ptr<Prefork> model_;
+};
+
+TEST_F(PreforkTest, HeaderExample) {
+  std::vector<Listener> listeners = Listen({"127.0.0.1:0"});
+  const Address address = listeners[0].address();
+  absl::StatusOr<Child> server = Fork({}, [&] {
+    return ServeByEight(std::move(listeners), echo_).ok() ? 0 : 1;
+  });
+  ASSERT_THAT(server, IsOk());
+  absl::StatusOr<Stream> client = Stream::Connect(address);
+  ASSERT_THAT(client, IsOk());
+  EXPECT_EQ(Ask(*client, "hello"), "hello");
+  ASSERT_THAT(client->Close(), IsOk());
+  ASSERT_THAT(server->Signal(SIGTERM), IsOk());
+  EXPECT_EQ(*server->Wait(), ExitStatus::Exited(0));
+}
+
+TEST_F(PreforkTest, HasWorkersThatNeedNoModel) {
+  std::vector<Listener> listeners = Listen({"127.0.0.1:0"});
+  absl::StatusOr<PreforkBoard> board = PreforkBoard::Create(2);
+  ASSERT_THAT(board, IsOk());
+  std::array<int, 2> pipe;
+  ASSERT_EQ(pipe2(pipe.data(), O_CLOEXEC | O_NONBLOCK), 0);
+  UniqueFd in(pipe[0]);
+  UniqueFd out(pipe[1]);
+  absl::StatusOr<WakeupFd> bell = WakeupFd::Create();
+  ASSERT_THAT(bell, IsOk());
+  absl::StatusOr<Child> worker = StartWorker({.listeners = listeners,
+                                              .handler = echo_,
+                                              .board = *board,
+                                              .messages = out,
+                                              .bell = *bell},
+                                             {.slot = 1});
+  ASSERT_THAT(worker, IsOk());
+  for (int i = 0; i < 3; ++i) {
+    absl::StatusOr<Stream> client = Stream::Connect(listeners[0].address());
+    ASSERT_THAT(client, IsOk());
+    EXPECT_EQ(Ask(*client, "hello"), "hello");
+  }
+  EXPECT_EQ(ClientsTaken(*board, 2), 3);
+  board->slot(1).retire = true;
+  bell->Wake();
+  EXPECT_EQ(*worker->Wait(), ExitStatus::Exited(0));
+  EXPECT_EQ(board->slot(1).unreported, 0);
+}
+
+TEST_F(PreforkTest, SaysWhichNumbersCannotBe) {
+  EXPECT_THAT(
+      Prefork::Create({}, echo_, {}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("0 listeners")));
+  EXPECT_THAT(Prefork::Create(Listen({"127.0.0.1:0"}), echo_,
+                              {.workers = Workers::Static(0)}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("max_workers is 0")));
+}
+
+// How often processes have gone to sleep.
+int64_t Sleeps(const std::vector<pid_t>& pids) {
+  int64_t sleeps = 0;
+  for (const pid_t pid : pids) {
+    std::ifstream status(absl::StrCat("/proc/", pid, "/status"));
+    for (std::string line; std::getline(status, line);) {
+      std::string_view rest = line;
+      int64_t count = 0;
+      if (absl::ConsumePrefix(&rest, "voluntary_ctxt_switches:") &&
+          absl::SimpleAtoi(rest, &count)) {
+        sleeps += count;
+      }
+    }
+  }
+  return sleeps;
+}
+
+// A worker that was woken for nothing would go back to sleep; who is served
+// lets its worker sleep at most for its two reads and for the next client.
+TEST_F(PreforkTest, WakesOneWorkerForOneClient) {
+  constexpr int kClients = 50;
+  Start(Workers::Static(16), echo_);
+  RunUntil([&] { return StateOf("idle") == 16; });
+  const std::vector<pid_t> workers = Children();
+  ASSERT_THAT(workers, SizeIs(16));
+  const int64_t before = Sleeps(workers);
+  for (int i = 0; i < kClients; ++i) {
+    Stream client = Connect();
+    EXPECT_EQ(Ask(client, "x"), "x");
+    ASSERT_THAT(client.Close(), IsOk());
+    AwaitEnds(ends_.size() + 1);
+  }
+  EXPECT_LE(Sleeps(workers) - before, 5 * kClients + 16);
+  DrainNow();
+}
+
+TEST_F(PreforkTest, ServesTheClientsOfAllItsListeners) {
+  Start(Workers::Static(1), obedient_,
+        Listen({"127.0.0.1:0", "[::1]:0", "127.0.0.1:0"}));
+  for (size_t listener = 0; listener < 3; ++listener) {
+    Stream client = Connect(listener);
+    ASSERT_THAT(client.WriteAll("exit 3"), IsOk());
+    AwaitEnds(listener + 1);
+    EXPECT_EQ(ends_.back().local, model_->addresses()[listener]);
+    EXPECT_EQ(ends_.back().peer, *LocalAddressOf(client.fd()));
+    EXPECT_EQ(ends_.back().status, ExitStatus::Exited(3));
+    ASSERT_TRUE(ends_.back().status.usage().has_value());
+    EXPECT_GT(ends_.back().status.usage()->max_resident_bytes, 0);
+  }
+  DrainNow();
+}
+
+TEST_F(PreforkTest, ReplacesWorkersThatHaveServedTheirNumber) {
+  Workers workers = Workers::Static(2);
+  workers.connections_per_worker = 5;
+  Start(workers, obedient_);
+  std::map<pid_t, int> served;
+  for (int i = 0; i < 100; ++i) {
+    ServeOne("exit 0");
+    ++served[*ends_.back().pid];
+    EXPECT_LE(StateOf("workers"), 3);
+  }
+  EXPECT_GE(served.size(), 8);
+  EXPECT_THAT(events_, IsEmpty());
+  DrainNow();
+}
+
+TEST_F(PreforkTest, ReplacesACrashedWorkerLaterAndServesByTheOthersMeanwhile) {
+  Start(Workers::Static(2), obedient_);
+  // One worker is kept busy, so that it is the other that crashes.
+  Stream held = Connect();
+  const std::string who = Ask(held, "who");
+  for (int i = 0; i < 3; ++i) ServeOne("kill 11");
+  EXPECT_EQ(ends_.back().status, ExitStatus::Killed(SIGSEGV));
+  ASSERT_THAT(events_, SizeIs(3));
+  EXPECT_THAT(events_[0], HasSubstr("SIGSEGV: another starts in 100ms"));
+  EXPECT_THAT(events_[1], HasSubstr("another starts in 200ms"));
+  EXPECT_THAT(events_[2], HasSubstr("another starts in 400ms"));
+  EXPECT_EQ(StateOf("backing_off"), 1);
+  EXPECT_EQ(Ask(held, "who"), who);
+  ASSERT_THAT(held.Close(), IsOk());
+  ServeOne("exit 0");
+  EXPECT_EQ(absl::StrCat(*ends_.back().pid), who);
+  EXPECT_EQ(StateOf("backing_off"), 1);
+  DrainNow();
+}
+
+TEST_F(PreforkTest, GrowsWithItsClientsAndShrinksAfterThem) {
+  Start(Workers::Dynamic(2, 4, 200), echo_);
+  RunUntil([&] { return StateOf("idle") == 2; });
+  std::vector<Stream> clients;
+  for (int i = 0; i < 30; ++i) clients.push_back(Connect());
+  RunUntil([&] { return model_->active() == 30; });
+  for (Stream& client : clients) EXPECT_EQ(Ask(client, "x"), "x");
+  RunUntil([&] { return StateOf("idle") >= 2; });
+  EXPECT_LE(StateOf("workers"), 34);
+  clients.clear();
+  AwaitEnds(30);
+  RunUntil([&] { return StateOf("workers") <= 4; });
+  EXPECT_THAT(events_, IsEmpty());
+  DrainNow();
+}
+
+TEST_F(PreforkTest, LetsClientsWaitWhenAllWorkersAreBusy) {
+  Start(Workers::Static(2), obedient_);
+  Stream first = Connect();
+  Stream second = Connect();
+  Ask(first, "who");
+  Ask(second, "who");
+  Stream third = Connect();
+  ASSERT_THAT(third.WriteAll("who"), IsOk());
+  EXPECT_EQ(
+      *PollUntil(third.fd(), POLLIN, absl::Now() + absl::Milliseconds(50)),
+      false);
+  EXPECT_EQ(model_->active(), 2);
+  EXPECT_EQ(model_->ChangeCapacity(1), 3);
+  EXPECT_EQ(*PollUntil(third.fd(), POLLIN, absl::Now() + absl::Seconds(30)),
+            true);
+  EXPECT_EQ(model_->ChangeCapacity(-1), 2);
+  EXPECT_EQ(model_->ChangeCapacity(-1), 1);
+  EXPECT_EQ(Ask(first, "who").empty(), false);
+  EXPECT_EQ(Ask(second, "who").empty(), false);
+  for (Stream* client : {&first, &second, &third}) {
+    ASSERT_THAT(client->Close(), IsOk());
+  }
+  RunUntil([&] { return StateOf("workers") == 1; });
+  EXPECT_EQ(ends_.size(), 3);
+  DrainNow();
+}
+
+// ---- Fork ahead ----
+
+TEST_F(PreforkTest, HasASpareReadyWhenOneTakesItsOnlyClient) {
+  Start(Workers::ForkAhead(1, 20), obedient_);
+  std::vector<Stream> clients;
+  std::set<std::string> pids;
+  for (int i = 0; i < 5; ++i) {
+    RunUntil([&] { return StateOf("idle") == 1; });
+    clients.push_back(Connect());
+    pids.insert(Ask(clients.back(), "who"));
+    EXPECT_EQ(Ask(clients.back(), "clients"), "1");
+  }
+  EXPECT_EQ(pids.size(), 5);
+  RunUntil([&] { return StateOf("workers") == 6; });
+  EXPECT_EQ(model_->active(), 5);
+  for (Stream& client : clients) {
+    ASSERT_THAT(client.WriteAll("kill 9"), IsOk());
+  }
+  AwaitEnds(5);
+  for (const ConnectionRecord& end : ends_) {
+    EXPECT_EQ(end.status, ExitStatus::Killed(SIGKILL));
+  }
+  EXPECT_EQ(StateOf("workers"), 1);
+  EXPECT_THAT(events_, IsEmpty());
+  DrainNow();
+}
+
+TEST_F(PreforkTest, NeverHasMoreProcessesThanAllowed) {
+  Start(Workers::ForkAhead(2, 3), obedient_);
+  std::vector<Stream> clients;
+  for (int i = 0; i < 6; ++i) clients.push_back(Connect());
+  RunUntil([&] { return model_->active() == 3; });
+  RunFor(absl::Milliseconds(20));
+  EXPECT_EQ(model_->active(), 3);
+  EXPECT_EQ(StateOf("workers"), 3);
+  clients.clear();
+  AwaitEnds(6);
+  DrainNow();
+}
+
+// Says which descriptors there are, which signals are blocked, and which are
+// not as they were born.
+class Witness : public ConnectionHandler {
+ public:
+  std::string_view name() const override { return "witness"; }
+  int Handle(Stream& stream, const ConnectionInfo&) override {
+    int others = 0;
+    DIR* directory = opendir("/proc/self/fd");
+    while (const dirent* entry = readdir(directory)) {
+      int fd = 0;
+      if (!absl::SimpleAtoi(entry->d_name, &fd)) continue;
+      others += fd > 2 && fd != stream.fd() && fd != dirfd(directory) ? 1 : 0;
+    }
+    closedir(directory);
+    int changed = 0;
+    sigset_t mask;
+    sigprocmask(SIG_BLOCK, nullptr, &mask);
+    for (int signo = 1; signo < SIGRTMIN; ++signo) {
+      struct sigaction action = {};
+      (void)sigaction(signo, nullptr, &action);
+      changed += sigismember(&mask, signo) == 1 ? 1 : 0;
+      changed += action.sa_handler != SIG_DFL ? 1 : 0;
+    }
+    const bool leads = getpgrp() == getpid();
+    return stream.WriteAll(absl::StrCat(others, " ", changed, " ", leads)).ok()
+               ? 0
+               : 1;
+  }
+};
+
+TEST_F(PreforkTest, GivesAHandlerWhatItWouldFindInAChildOfItsOwn) {
+  Witness witness;
+  Start(Workers::ForkAhead(1, 2), witness);
+  Stream client = Connect();
+  EXPECT_EQ(Ask(client, "?"), "0 0 1");
+  AwaitEnds(1);
+  DrainNow();
+  // Whoever is to accept again keeps: epoll, listener and its reserve, pipe,
+  // bell.
+  Start(Workers::Static(1), witness);
+  client = Connect();
+  EXPECT_EQ(Ask(client, "?"), "5 0 1");
+  AwaitEnds(1);
+  DrainNow();
+}
+
+// ---- Failures ----
+
+TEST_F(PreforkTest, CountsExactlyWhoeverIsKilled) {
+  for (const Workers& workers :
+       {Workers::Static(8), Workers::ForkAhead(4, 20)}) {
+    Start(workers, obedient_);
+    std::map<Address, ExitStatus> expected;
+    for (int round = 0; round < 12; ++round) {
+      std::vector<Stream> clients;
+      for (int i = 0; i < 8; ++i) {
+        clients.push_back(Connect());
+        const int number = 1 + i;
+        const bool kill = i == round % 8;
+        ASSERT_THAT(clients.back().WriteAll(absl::StrCat(
+                        kill ? "kill " : "exit ", kill ? 9 : number)),
+                    IsOk());
+        expected.insert_or_assign(
+            *LocalAddressOf(clients.back().fd()),
+            kill ? ExitStatus::Killed(SIGKILL) : ExitStatus::Exited(number));
+      }
+      AwaitEnds(8 * (round + 1));
+      EXPECT_EQ(model_->active(), 0);
+    }
+    EXPECT_EQ(ends_.size(), 96);
+    std::map<Address, ExitStatus> ended;
+    for (const ConnectionRecord& end : ends_) {
+      ended.insert_or_assign(end.peer, end.status);
+    }
+    EXPECT_EQ(ended, expected);
+    DrainNow();
+    EXPECT_EQ(ends_.size(), 96);
+  }
+}
+
+TEST_F(PreforkTest, LosesNoClientWhenAnIdleWorkerIsKilled) {
+  Start(Workers::Static(3), obedient_);
+  RunUntil([&] { return StateOf("idle") == 3; });
+  for (const pid_t pid : Children()) kill(pid, SIGKILL);
+  ServeOne("exit 5");
+  EXPECT_EQ(ends_.back().status, ExitStatus::Exited(5));
+  EXPECT_EQ(ends_.size(), 1);
+  EXPECT_EQ(events_.size(), 3);
+  DrainNow();
+}
+
+// Nothing can be forked any more, and then workers die one after another.
+TEST_F(PreforkTest, ServesOnWithWhatWorkersThereAreWhenNoneCanBeForked) {
+  absl::StatusOr<Child> all = Fork({}, [this] {
+    Start(Workers::Static(3), obedient_);
+    RunUntil([&] { return StateOf("idle") == 3; });
+    DenySyscalls({SYS_clone3, SYS_clone, SYS_fork, SYS_vfork}, EAGAIN);
+    for (int i = 0; i < 2; ++i) {
+      ServeOne("kill 9");
+      RunUntil([&] { return StateOf("backing_off") == 0; });
+      ServeOne("exit 4");
+      if (ends_.back().status != ExitStatus::Exited(4)) return 1;
+    }
+    RunFor(absl::Milliseconds(250));
+    if (StateOf("workers") != 1 || model_->active() != 0) return 2;
+    if (ends_.size() != 4) return 3;
+    if (troubles_.size() != 1) return 4;
+    if (!absl::IsUnavailable(troubles_[0])) return 5;
+    DrainNow();
+    model_.reset();
+    return HasFailure() ? 6 : 0;
+  });
+  ASSERT_THAT(all, IsOk());
+  EXPECT_EQ(*all->Wait(), ExitStatus::Exited(0));
+}
+
+TEST_F(PreforkTest, KeepsItsClientsWaitingWhileDescriptorsRunOut) {
+  std::vector<Listener> listeners;
+  listeners.push_back(*Listener::Open(*Address::Parse("127.0.0.1:0"),
+                                      {.shed_after = absl::Hours(1)}));
+  Start(Workers::Static(1), echo_, std::move(listeners));
+  RunUntil([&] { return StateOf("idle") == 1; });
+  const std::vector<pid_t> workers = Children();
+  ASSERT_THAT(workers, SizeIs(1));
+  const pid_t worker = workers[0];
+  rlimit old;
+  const rlimit tight = {.rlim_cur = 3, .rlim_max = 4096};
+  ASSERT_EQ(prlimit(worker, RLIMIT_NOFILE, nullptr, &old), 0);
+  ASSERT_EQ(prlimit(worker, RLIMIT_NOFILE, &tight, nullptr), 0);
+  Stream client = Connect();
+  ASSERT_THAT(client.WriteAll("patience"), IsOk());
+  RunUntil([&] { return !troubles_.empty(); });
+  EXPECT_THAT(troubles_, ElementsAre(StatusIs(
+                             absl::StatusCode::kResourceExhausted,
+                             HasSubstr(absl::StrCat("worker ", worker)))));
+  EXPECT_EQ(model_->active(), 0);
+  const rlimit wide = {.rlim_cur = 4096, .rlim_max = 4096};
+  ASSERT_EQ(prlimit(worker, RLIMIT_NOFILE, &wide, nullptr), 0);
+  EXPECT_EQ(Ask(client, "!"), "patience!");
+  ASSERT_THAT(client.ShutdownWrite(), IsOk());
+  AwaitEnds(1);
+  ASSERT_EQ(troubles_.size(), 2);
+  EXPECT_THAT(troubles_[1], IsOk());
+  EXPECT_THAT(events_, IsEmpty());
+  DrainNow();
+}
+
+TEST_F(PreforkTest, LosesRecordsAndNotClientsWhenItDoesNotKeepUp) {
+  constexpr int kClients = 7000;
+  Start(Workers::Static(2), obedient_);
+  // The loop does not run: nobody reads what the workers tell.
+  for (int i = 0; i < kClients; ++i) {
+    Stream client = Connect();
+    ASSERT_THAT(client.WriteAll("exit 0"), IsOk());
+    std::array<char, 1> byte;
+    const absl::StatusOr<IoResult> got = client.Read(absl::MakeSpan(byte));
+    ASSERT_THAT(got, IsOk());
+    ASSERT_TRUE(got->end());
+  }
+  RunUntil([&] { return model_->active() == 0; });
+  EXPECT_GT(StateOf("records_lost"), 0);
+  EXPECT_EQ(StateOf("records_lost") + ends_.size(), kClients);
+  DrainNow();
+}
+
+TEST_F(PreforkTest, TellsOfNoConnectionIfNobodyWantsToKnow) {
+  Start(Workers::Static(2), obedient_, Listen({"127.0.0.1:0"}),
+        /*records=*/false);
+  for (const std::string_view order : {"exit 0", "kill 9", "exit 0"}) {
+    Stream client = Connect();
+    ASSERT_THAT(client.WriteAll(order), IsOk());
+    std::array<char, 1> byte;
+    (void)client.Read(absl::MakeSpan(byte));
+    RunUntil([&] { return model_->active() == 0; });
+  }
+  EXPECT_THAT(ends_, IsEmpty());
+  EXPECT_EQ(StateOf("records_lost"), 0);
+  DrainNow();
+}
+
+TEST_F(PreforkTest, LeavesTheOtherChildrenOfItsProcessAlone) {
+  const pid_t stranger = StartInChild([] { return 7; });
+  Start(Workers::Static(2), obedient_);
+  for (int i = 0; i < 5; ++i) ServeOne(i == 2 ? "kill 9" : "exit 0");
+  DrainNow();
+  EXPECT_EQ(ends_.size(), 5);
+  EXPECT_EQ(WaitForChild(stranger), 7);
+}
+
+// ---- Drain ----
+
+// Connects, asks and waits for the answer until it is refused. 0 if nothing
+// else ever goes wrong.
+int Storm(const Address& address) {
+  for (;;) {
+    absl::StatusOr<Stream> client = Stream::Connect(address);
+    if (!client.ok()) {
+      return ErrnoOf(client.status()) == ECONNREFUSED ? 0 : 1;
+    }
+    if (!client->WriteAll("ping").ok()) return 2;
+    std::array<char, 4> answer;
+    const absl::StatusOr<IoResult> got = client->Read(absl::MakeSpan(answer));
+    if (!got.ok() || got->bytes() != answer.size()) return 3;
+  }
+}
+
+TEST_F(PreforkTest, ServesEveryoneInAStormWhoHasConnectedBeforeItDrains) {
+  for (const Workers& workers : {Workers::Static(3), Workers::Dynamic(1, 2, 6),
+                                 Workers::ForkAhead(3, 50)}) {
+    Start(workers, echo_);
+    const Address address = model_->addresses().front();
+    std::vector<Child> storm;
+    for (int i = 0; i < 12; ++i) {
+      absl::StatusOr<Child> child = Fork({.keep_fds = absl::Span<const int>()},
+                                         [&] { return Storm(address); });
+      ASSERT_THAT(child, IsOk());
+      storm.push_back(*std::move(child));
+    }
+    AwaitEnds(300);
+    DrainNow();
+    EXPECT_EQ(model_->active(), 0);
+    for (Child& child : storm) EXPECT_EQ(*child.Wait(), ExitStatus::Exited(0));
+    EXPECT_THAT(events_, IsEmpty());
+  }
+}
+
+TEST_F(PreforkTest, ReplacesAWorkerThatCrashesWhileClientsAreLeft) {
+  Start(Workers::Static(1), obedient_);
+  Stream first = Connect();
+  Ask(first, "who");
+  Stream second = Connect();
+  Stream third = Connect();
+  ASSERT_THAT(first.WriteAll("kill 9"), IsOk());
+  ASSERT_THAT(second.WriteAll("kill 9"), IsOk());
+  ASSERT_THAT(third.WriteAll("exit 6"), IsOk());
+  DrainNow();
+  ASSERT_EQ(ends_.size(), 3);
+  EXPECT_EQ(ends_.back().status, ExitStatus::Exited(6));
+  EXPECT_EQ(events_.size(), 2);
+}
+
+TEST_F(PreforkTest, RemovesItsUnixPathWhenItHasDrained) {
+  std::string folder = "/tmp/prefork.XXXXXX";
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  const std::string path = absl::StrCat(folder, "/socket");
+  Start(Workers::Static(2), echo_, Listen({absl::StrCat("unix:", path)}));
+  Stream client = Connect();
+  EXPECT_EQ(Ask(client, "x"), "x");
+  model_->Drain([this] { loop_->Stop(); });
+  EXPECT_EQ(ErrnoOf(Stream::Connect(model_->addresses()[0]).status()),
+            ECONNREFUSED);
+  EXPECT_EQ(Ask(client, "y"), "y");
+  ASSERT_THAT(client.Close(), IsOk());
+  EXPECT_THAT(loop_->Run(), IsOk());
+  // With anything in it, this would fail.
+  EXPECT_EQ(rmdir(folder.c_str()), 0);
+  EXPECT_EQ(ends_.size(), 1);
+}
+
+}  // namespace
+}  // namespace brood

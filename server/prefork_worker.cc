@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "brood/server/prefork_worker.h"
+
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "brood/net/address.h"
+#include "brood/net/listener.h"
+#include "brood/proc/posix.h"
+#include "brood/server/connection_handler.h"
+#include "brood/server/prefork_board.h"
+#include "brood/signal/wakeup_fd.h"
+
+namespace brood {
+namespace {
+
+using Doing = PreforkBoard::Doing;
+using Kind = PreforkMessage::Kind;
+
+// How many clients of one listener are served before the others are looked at.
+constexpr int kBatch = 16;
+// How often to look, while draining, whether those on their way have arrived.
+constexpr int kLookAgain = 10;  // Milliseconds.
+
+constexpr uint64_t kBell = ~uint64_t{0};  // What epoll says of it.
+
+int64_t Nanoseconds(const timeval& time) {
+  return (int64_t{time.tv_sec} * 1'000'000 + time.tv_usec) * 1'000;
+}
+
+int64_t Now() { return absl::ToInt64Nanoseconds(MonotonicNow()); }
+
+}  // namespace
+
+PreforkWorker::PreforkWorker(const Share& share, const Task& task)
+    : share_(share), task_(task), slot_(share.board.slot(task.slot)) {}
+
+// Every worker has an epoll of its own, and asks for EPOLLEXCLUSIVE: for a
+// client that comes, the kernel goes through those who watch the listener and
+// stops at the first whose owner waits in epoll_wait(2). To wait in accept(2)
+// would do the same with one call less, for one listener; but then only a
+// signal could wake the worker to go.
+bool PreforkWorker::Watch(size_t listener) {
+  epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE,
+                       .data = {.u64 = listener}};
+  return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, share_.listeners[listener].fd(),
+                   &event) == 0;
+}
+
+// To be done before a listener is closed: epoll forgets a descriptor only when
+// its last copy is gone, and the other workers have copies.
+void PreforkWorker::Unwatch(size_t listener) {
+  (void)epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, share_.listeners[listener].fd(),
+                  nullptr);
+}
+
+int PreforkWorker::Run() {
+  epoll_ = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
+  epoll_event bell = {.events = EPOLLIN | EPOLLET, .data = {.u64 = kBell}};
+  bool ready = epoll_.valid() && epoll_ctl(epoll_.get(), EPOLL_CTL_ADD,
+                                           share_.bell.fd(), &bell) == 0;
+  for (size_t i = 0; ready && i < share_.listeners.size(); ++i) {
+    ready = Watch(i);
+  }
+  if (!ready) {
+    slot_.trouble = errno;
+    Tell(Kind::kLook);
+    return 1;
+  }
+  SetDoing(Doing::kIdle);
+  // Who has one client to serve will be heard of soon enough.
+  if (task_.connections != 1) Tell(Kind::kLook);
+  // Before it waits it has been where a client will lead it: the code has been
+  // mapped, and each listener has its reserve.
+  for (size_t i = 0; i < share_.listeners.size() && !IsInterrupted(); ++i) {
+    LetIn(i);
+  }
+  while (true) {
+    const PreforkBoard::Shared& shared = share_.board.shared();
+    if (broken_ || shared.stop) return broken_ ? 1 : 0;
+    if (last_.has_value()) return ServeLast();
+    if (shared.draining) return Drain();
+    if (slot_.retire) return Retire();
+    std::array<epoll_event, 8> events;
+    const int count = RetryOnEintr([&] {
+      return epoll_wait(epoll_.get(), events.data(), events.size(), -1);
+    });
+    for (int i = 0; i < count && !IsInterrupted(); ++i) {
+      if (events[i].data.u64 != kBell) LetIn(events[i].data.u64);
+    }
+  }
+}
+
+bool PreforkWorker::IsInterrupted() const {
+  const PreforkBoard::Shared& shared = share_.board.shared();
+  if (shared.stop || broken_ || last_.has_value()) return true;
+  return !draining_ && (shared.draining || slot_.retire);
+}
+
+bool PreforkWorker::LetIn(size_t listener) {
+  const uint64_t before = served_;
+  const Listener::Batch batch = share_.listeners[listener].AcceptBatch(
+      kBatch,
+      [&](Accepted client) { return Take(std::move(client), listener); });
+  NoteTrouble(batch, listener);
+  return served_ != before;
+}
+
+bool PreforkWorker::Take(Accepted client, size_t listener) {
+  ++served_;
+  if (task_.connections == 1) {
+    last_.emplace(std::move(client), listener);
+    return false;
+  }
+  Begin(client.peer, listener);
+  const int64_t began = slot_.since.load(std::memory_order_relaxed);
+  const int result = share_.handler.Handle(
+      client.stream, {share_.listeners[listener].address(), client.peer});
+  (void)client.stream.Close();
+  End(client.peer, result, began);
+  if (served_ == task_.connections) {
+    slot_.spent = true;
+    Tell(Kind::kLook);
+  }
+  return !IsInterrupted();
+}
+
+void PreforkWorker::Begin(const Address& peer, size_t listener) {
+  slot_.SetPeer(peer);
+  slot_.listener.store(static_cast<uint32_t>(listener),
+                       std::memory_order_relaxed);
+  slot_.since.store(Now(), std::memory_order_relaxed);
+  slot_.begun.store(slot_.begun.load(std::memory_order_relaxed) + 1,
+                    std::memory_order_release);
+  SetDoing(Doing::kBusy);
+}
+
+void PreforkWorker::End(const Address& peer, int result, int64_t began) {
+  bool told = false;
+  if (share_.records) {
+    rusage usage = {};
+    (void)getrusage(RUSAGE_SELF, &usage);
+    const int64_t user_time = Nanoseconds(usage.ru_utime);
+    const int64_t system_time = Nanoseconds(usage.ru_stime);
+    PreforkMessage message = {
+        .kind = Kind::kEnded,
+        .slot = static_cast<uint32_t>(task_.slot),
+        .listener = slot_.listener.load(std::memory_order_relaxed),
+        .result = result,
+        .peer_length = peer.sockaddr_length(),
+        .duration = Now() - began,
+        .user_time = user_time - std::exchange(user_time_, user_time),
+        .system_time = system_time - std::exchange(system_time_, system_time),
+        .max_resident_bytes = int64_t{usage.ru_maxrss} * 1024};
+    std::memcpy(message.peer.data(), peer.sockaddr(), peer.sockaddr_length());
+    // At once or not at all: a client must not wait for the log.
+    told = write(share_.messages.get(), &message, sizeof(message)) ==
+           sizeof(message);
+  }
+  if (!told) {
+    slot_.unreported.store(slot_.unreported.load(std::memory_order_relaxed) + 1,
+                           std::memory_order_release);
+  }
+  SetDoing(Doing::kIdle);
+}
+
+void PreforkWorker::SetDoing(Doing doing) {
+  const Doing before = slot_.doing.exchange(doing);
+  if (!share_.counts_idle) return;
+  PreforkBoard::Shared& shared = share_.board.shared();
+  if (doing == Doing::kIdle) ++shared.idle;
+  if (before == Doing::kIdle && --shared.idle < shared.low_water &&
+      !shared.told.exchange(true)) {
+    Tell(Kind::kTooFew);
+  }
+}
+
+// What the parent is not told it finds when it looks at the board.
+void PreforkWorker::Tell(Kind kind) {
+  const PreforkMessage message = {.kind = kind,
+                                  .slot = static_cast<uint32_t>(task_.slot)};
+  if (write(share_.messages.get(), &message, sizeof(message)) !=
+      sizeof(message)) {
+    share_.board.shared().look_at_all = true;
+  }
+}
+
+void PreforkWorker::NoteTrouble(const Listener::Batch& batch, size_t listener) {
+  const int error = batch.trouble.ok() ? 0 : ErrnoOf(batch.trouble);
+  if (error != slot_.trouble) {
+    slot_.trouble_at = static_cast<uint32_t>(listener);
+    broken_ = error != 0 && !batch.pause.has_value();
+    slot_.broken = broken_;
+    slot_.trouble = error;
+    Tell(Kind::kLook);
+  }
+  if (batch.pause.has_value()) Pause(*batch.pause);
+}
+
+void PreforkWorker::Pause(absl::Duration time) {
+  for (size_t i = 0; i < share_.listeners.size(); ++i) Unwatch(i);
+  epoll_event bell;
+  (void)epoll_wait(epoll_.get(), &bell, 1,
+                   static_cast<int>(absl::ToInt64Milliseconds(
+                       absl::Ceil(time, absl::Milliseconds(1)))));
+  for (size_t i = 0; i < share_.listeners.size(); ++i) {
+    if (share_.listeners[i].fd() != -1 && !Watch(i)) broken_ = true;
+  }
+}
+
+// From here on it is like a child of fork_per_connection.h: it has its
+// connection and nothing else of the server's.
+int PreforkWorker::ServeLast() {
+  const Address local = share_.listeners[last_->listener].address();
+  Begin(last_->client.peer, last_->listener);
+  Tell(Kind::kLook);
+  for (Listener& listener : share_.listeners) (void)listener.Close();
+  (void)epoll_.Close();
+  (void)share_.messages.Close();
+  (void)close(share_.bell.fd());
+  share_.board.Unmap();
+  return share_.handler.Handle(last_->client.stream,
+                               {local, last_->client.peer});
+}
+
+// It may be that the kernel has woken this worker for a client, and no other.
+// So it takes one that waits, if there is any.
+int PreforkWorker::Retire() {
+  for (size_t i = 0; i < share_.listeners.size(); ++i) {
+    Unwatch(i);
+    if (LetIn(i)) break;
+  }
+  return 0;
+}
+
+// The door is shut for all copies of a listener by the parent; what each worker
+// shuts is what it knows of it itself. Where the door cannot be shut, there
+// will be a moment when nobody waits.
+int PreforkWorker::Drain() {
+  draining_ = true;
+  for (Listener& listener : share_.listeners) (void)listener.Drain();
+  while (true) {
+    bool open = false;
+    for (size_t i = 0; i < share_.listeners.size(); ++i) {
+      Listener& listener = share_.listeners[i];
+      if (listener.fd() == -1) continue;
+      LetIn(i);
+      if (broken_ || share_.board.shared().stop) return broken_ ? 1 : 0;
+      if (last_.has_value()) return ServeLast();
+      if (IsDrained(listener)) {
+        Unwatch(i);
+        (void)listener.Close();
+      } else {
+        open = true;
+      }
+    }
+    if (!open) {
+      slot_.saw_nobody = true;
+      return 0;
+    }
+    epoll_event event;
+    (void)epoll_wait(epoll_.get(), &event, 1, kLookAgain);
+  }
+}
+
+bool PreforkWorker::IsDrained(const Listener& listener) const {
+  if (listener.Drained().value_or(false)) return true;
+  // Handshakes that do not end, or of which the kernel does not tell.
+  return Now() >= share_.board.shared().handshakes_until &&
+         !PollUntil(listener.fd(), POLLIN, absl::InfinitePast())
+              .value_or(false);
+}
+
+}  // namespace brood

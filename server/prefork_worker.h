@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A PreforkWorker serves one client after another until it is to go: the life
+// of a process that prefork.h has forked.
+//
+//   absl::StatusOr<Child> StartWorker(PreforkWorker::Share share,
+//                                     const PreforkWorker::Task& task) {
+//     const std::array<int, 3> keep = {share.listeners[0].fd(),
+//                                      share.messages.get(), share.bell.fd()};
+//     return Fork({.parent_death_signal = SIGKILL, .keep_fds = keep},
+//                 [&] { return PreforkWorker(share, task).Run(); });
+//   }
+//
+// What it is not: for anything but a forked child, whose copies of all this are
+// its own to close.
+//
+// A client costs one accept4(2), what the handler does, and one close(2) while
+// others wait; before a worker waits it is one accept4 and one epoll_wait more.
+// Of the workers that wait, the kernel wakes one for each client.
+//
+// Ownership: borrows all it is given. Errors: what accept says is told to the
+// parent; the exit code says only whether the worker went in order.
+//
+// Threads: one. Signals: none. Fork: see above.
+// Rests on: epoll(7) with EPOLLEXCLUSIVE (Linux 4.5), listener.h.
+#ifndef BROOD_SERVER_PREFORK_WORKER_H_
+#define BROOD_SERVER_PREFORK_WORKER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "brood/net/listener.h"
+#include "brood/proc/unique_fd.h"
+#include "brood/server/connection_handler.h"
+#include "brood/server/prefork_board.h"
+#include "brood/signal/wakeup_fd.h"
+
+namespace brood {
+
+class PreforkWorker {
+ public:
+  // What all workers have in common.
+  struct Share {
+    std::vector<Listener>& listeners;
+    ConnectionHandler& handler;
+    PreforkBoard& board;
+    // The writing end of a pipe of PreforkMessages, non-blocking.
+    UniqueFd& messages;
+    // Rung when there is something new on the board. Nobody takes the wake-ups:
+    // each one is an edge, for everyone.
+    WakeupFd& bell;
+    // Tell of each connection that has ended.
+    bool records = true;
+    // Count who is idle, and tell when there are too few.
+    bool counts_idle = false;
+  };
+  // What this one is to do.
+  struct Task {
+    size_t slot = 0;
+    // After so many it is spent; 0 for never. After 1 it ends.
+    uint64_t connections = 0;
+  };
+
+  PreforkWorker(const Share& share, const Task& task);
+
+  // Blocks until it is to go, or has served its only client: then the result is
+  // the handler's.
+  int Run();
+
+ private:
+  // A client, and the door it came in by.
+  struct Last {
+    Accepted client;
+    size_t listener;
+  };
+
+  bool Watch(size_t listener);
+  void Unwatch(size_t listener);
+  bool IsInterrupted() const;
+  // Serves whoever waits at a listener. Whether there was anybody.
+  bool LetIn(size_t listener);
+  // Serves one client. Whether another is wanted.
+  bool Take(Accepted client, size_t listener);
+  void Begin(const Address& peer, size_t listener);
+  void End(const Address& peer, int result, int64_t began);
+  int ServeLast();
+  int Retire();
+  int Drain();
+  bool IsDrained(const Listener& listener) const;
+  // Keeps away from all listeners for so long.
+  void Pause(absl::Duration time);
+  void Tell(PreforkMessage::Kind kind);
+  void NoteTrouble(const Listener::Batch& batch, size_t listener);
+  void SetDoing(PreforkBoard::Doing doing);
+
+  Share share_;
+  const Task task_;
+  PreforkBoard::Slot& slot_;
+  UniqueFd epoll_;
+  uint64_t served_ = 0;
+  std::optional<Last> last_;
+  bool draining_ = false;
+  bool broken_ = false;
+  // What the process had used when the last connection ended, in nanoseconds.
+  int64_t user_time_ = 0;
+  int64_t system_time_ = 0;
+};
+
+}  // namespace brood
+
+#endif  // BROOD_SERVER_PREFORK_WORKER_H_
