@@ -379,13 +379,7 @@ absl::StatusOr<std::optional<Accepted>> Listener::Accept() {
 
 Listener::Batch Listener::AcceptBatch(int max,
                                       absl::FunctionRef<bool(Accepted)> take) {
-  if (reserve_owner_ != getpid()) {
-    // In a forked child the number may have become somebody else's.
-    (void)std::move(reserve_).Release();
-    Reserve();
-  } else if (!reserve_.valid()) {
-    Reserve();
-  }
+  if (!reserve_.valid() || reserve_owner_ != getpid()) Reserve();
   for (int i = 0; i < max; ++i) {
     absl::StatusOr<std::optional<Accepted>> client = Accept();
     if (!client.ok()) return OnTrouble(client.status());
@@ -437,6 +431,8 @@ int Listener::TurnAway() {
 }
 
 void Listener::Reserve() {
+  // As in Close().
+  if (reserve_owner_ != getpid()) (void)std::move(reserve_).Release();
   reserve_ = UniqueFd(eventfd(0, EFD_CLOEXEC));
   reserve_owner_ = getpid();
 }
@@ -473,6 +469,8 @@ absl::StatusOr<bool> Listener::Drained() const {
 absl::Status Listener::Close() {
   absl::Status removed = absl::OkStatus();
   if (bound_path_.has_value()) removed = bound_path_->Remove();
+  // In a forked child the number may have become somebody else's.
+  if (reserve_owner_ != getpid()) (void)std::move(reserve_).Release();
   reserve_ = UniqueFd();
   absl::Status closed = socket_.Close();
   return removed.ok() ? closed : removed;

@@ -35,11 +35,13 @@
 #include "brood/server/notify.h"
 #include "brood/server/options.h"
 #include "brood/server/poll_loop.h"
+#include "brood/server/prefork.h"
 #include "brood/server/process_model.h"
 #include "brood/server/rules.h"
 #include "brood/server/rules_file.h"
 #include "brood/server/services.h"
 #include "brood/server/supervisor.h"
+#include "brood/server/worker_policy.h"
 
 namespace brood {
 namespace {
@@ -132,6 +134,28 @@ ForkPerConnection::Options ToModel(const ServerOptions& options,
     model.min_rate =
         ForkPerConnection::MinRate{.bytes = options.patience.min_rate->bytes,
                                    .period = options.patience.min_rate->period};
+  }
+  return model;
+}
+
+Prefork::Options ToPrefork(const ServerOptions& options, const Rules& rules) {
+  const ServerOptions::Workers& workers = options.workers;
+  Prefork::Options model = {
+      .workers = workers.fixed.has_value()
+                     ? WorkerPolicy::Options::Static(*workers.fixed)
+                     : WorkerPolicy::Options::Dynamic(
+                           workers.min_spare, workers.max_spare, workers.max),
+      .terms = {.rules = rules, .limits = options.handler.limits},
+      .handler_timeout =
+          options.patience.handler.value_or(absl::InfiniteDuration())};
+  model.workers.connections_per_worker = workers.connections_per_worker;
+  // So that servers that begin together do not recycle together.
+  model.workers.seed =
+      static_cast<uint64_t>(absl::ToInt64Nanoseconds(MonotonicNow()));
+  if (options.proxy.headers.has_value()) {
+    model.terms.trusted_proxies = options.proxy.trusted;
+    model.terms.proxy_header = *options.proxy.headers;
+    model.terms.proxy_timeout = options.proxy.timeout;
   }
   return model;
 }
@@ -284,7 +308,9 @@ absl::Status Assembly::MakeModel() {
                             ToModel(options_, rules_));
       break;
     case ServerOptions::Model::kPrefork:
-      return absl::UnimplementedError("--model=prefork is not in this server");
+      model = Prefork::Create(std::move(listeners_), *handler_,
+                              ToPrefork(options_, rules_));
+      break;
   }
   if (!model.ok()) return model.status();
   model_ = *std::move(model);

@@ -37,6 +37,7 @@
 #include "brood/server/poll_loop.h"
 #include "brood/server/prefork_board.h"
 #include "brood/server/prefork_worker.h"
+#include "brood/server/rules.h"
 #include "brood/server/worker_policy.h"
 #include "brood/signal/wakeup_fd.h"
 
@@ -48,6 +49,7 @@ using Kind = PreforkMessage::Kind;
 
 // How long to wait, while draining, for those on their way: a second is when a
 // lost packet is sent again.
+constexpr absl::Duration kTermToKill = absl::Seconds(2);
 constexpr absl::Duration kHandshakes = absl::Seconds(3);
 
 // What the pipe is to hold: about six thousand messages. Who may not have so
@@ -108,15 +110,13 @@ Prefork::Prefork(std::vector<Listener> listeners, ConnectionHandler& handler,
       addresses_(AddressesOf(listeners_)),
       handler_(handler),
       options_(options),
+      terms_(options.terms),
       policy_(std::move(policy)),
       reaper_(std::move(reaper)),
       board_(std::move(board)),
       messages_in_(std::move(messages_in)),
       messages_out_(std::move(messages_out)),
       bell_(std::move(bell)),
-      observer_([](const ConnectionRecord&) {}),
-      trouble_observer_([](const absl::Status&) {}),
-      event_observer_([](const LogEvent&) {}),
       buffer_(kMessagesAtATime) {}
 
 void Prefork::OnConnectionEnd(
@@ -135,6 +135,7 @@ void Prefork::OnEvent(absl::AnyInvocable<void(const LogEvent&)> observer) {
 
 absl::Status Prefork::Start(PollLoop& loop) {
   loop_ = &loop;
+  if (options_.handler_timeout != absl::InfiniteDuration()) TickSoon();
   loop_->Watch(messages_in_.get(), [this] {
     if (absl::Status s = ReadMessages(); !s.ok()) return s;
     Decide();
@@ -207,7 +208,8 @@ absl::Status Prefork::StartWorker(const WorkerPolicy::Start& start) {
                                       .board = board_,
                                       .messages = messages_out_,
                                       .bell = bell_,
-                                      .records = options_.records,
+                                      .terms = terms_,
+                                      .records = observer_ != nullptr,
                                       .counts_idle = counts_idle()};
   absl::StatusOr<Child> child =
       Fork({.exit_signal = reaper_.exit_signal(),
@@ -224,6 +226,8 @@ absl::Status Prefork::StartWorker(const WorkerPolicy::Start& start) {
   worker.pid = child->pid();
   worker.user_time = absl::ZeroDuration();
   worker.system_time = absl::ZeroDuration();
+  worker.ended.reset();
+  worker.kill_at = absl::InfiniteDuration();
   if (absl::Status s = reaper_.Add(*std::move(child), slot); !s.ok()) {
     // It may have a client by now.
     (void)child->Signal(SIGKILL);
@@ -324,6 +328,15 @@ absl::Status Prefork::Obey(const PreforkMessage& message) {
     case Kind::kEnded:
       Record(message);
       break;
+    case Kind::kTurnedAway:
+      ++turned_away_;
+      if (event_observer_ != nullptr) {
+        const std::string peer = message.Peer().ToString();
+        event_observer_({.name = "turned_away",
+                         .sentence = absl::StrCat("turned away ", peer),
+                         .fields = {{"peer", peer}}});
+      }
+      break;
   }
   return absl::OkStatus();
 }
@@ -337,13 +350,31 @@ void Prefork::Record(const PreforkMessage& message) {
   worker.user_time += usage.user_time;
   worker.system_time += usage.system_time;
   ++worker.reported;
+  if (observer_ == nullptr) return;
   ExitStatus status = ExitStatus::Exited(message.result);
   status.set_usage(usage);
-  observer_({.pid = worker.pid,
-             .peer = message.Peer(),
-             .local = addresses_[message.listener],
-             .status = status,
-             .duration = absl::Nanoseconds(message.duration)});
+  ConnectionRecord record = {.pid = worker.pid,
+                             .peer = message.Peer(),
+                             .local = addresses_[message.listener],
+                             .status = status,
+                             .duration = absl::Nanoseconds(message.duration)};
+  if (message.bytes_in >= 0) {
+    record.bytes_in = static_cast<uint64_t>(message.bytes_in);
+    record.bytes_out = static_cast<uint64_t>(message.bytes_out);
+    record.retransmits = static_cast<uint64_t>(message.retransmits);
+  }
+  Observe(std::move(record));
+}
+
+void Prefork::Observe(ConnectionRecord record) {
+  record.id = ++last_id_;
+  record.model = std::string(options_.name);
+  if (handler_.program().has_value()) {
+    record.program = std::string(*handler_.program());
+  } else {
+    record.service = std::string(handler_.name());
+  }
+  observer_(record);
 }
 
 void Prefork::SetTrouble(size_t slot, const absl::Status& status) {
@@ -356,7 +387,7 @@ void Prefork::SetTrouble(size_t slot, const absl::Status& status) {
 void Prefork::TellTrouble(const absl::Status& status) {
   const bool trouble = start_fails_ || in_trouble_ > 0;
   if (trouble == std::exchange(told_trouble_, trouble)) return;
-  trouble_observer_(status);
+  if (trouble_observer_ != nullptr) trouble_observer_(status);
 }
 
 // ---- How workers end ----
@@ -386,8 +417,8 @@ void Prefork::Bury(size_t slot, pid_t pid, const ExitStatus& status) {
   if (InProgress(slot) > 0) RecordCrash(slot, pid, status);
   if (counts_idle() && on_board.doing == Doing::kIdle) --shared.idle;
   if (on_board.saw_nobody) policy_.Drained();
-  const absl::Duration back_off =
-      policy_.Ended(slot, status.success(), MonotonicNow());
+  const bool well = status.success() || workers_[slot].ended.has_value();
+  const absl::Duration back_off = policy_.Ended(slot, well, MonotonicNow());
   if (back_off == absl::ZeroDuration()) {
     // Nobody will come and say that it is over.
     SetTrouble(slot, absl::OkStatus());
@@ -396,6 +427,7 @@ void Prefork::Bury(size_t slot, pid_t pid, const ExitStatus& status) {
   if (shared.stop) return;
   // The kernel may have woken this worker for a client, and no other.
   bell_.Wake();
+  if (event_observer_ == nullptr) return;
   event_observer_({.name = "worker_ended",
                    .sentence = absl::StrCat(
                        "worker ", pid, " ", status.ToString(),
@@ -409,7 +441,7 @@ void Prefork::RecordCrash(size_t slot, pid_t pid, const ExitStatus& status) {
   Worker& worker = workers_[slot];
   const PreforkBoard::Slot& on_board = board_.slot(slot);
   ++worker.reported;
-  if (!options_.records) return;
+  if (observer_ == nullptr) return;
   ConnectionRecord record = {
       .pid = pid,
       .peer = on_board.Peer(),
@@ -423,8 +455,9 @@ void Prefork::RecordCrash(size_t slot, pid_t pid, const ExitStatus& status) {
     usage.system_time -= worker.system_time;
     record.status.set_usage(usage);
   }
+  record.ended = worker.ended;
   if (cause_.has_value()) record.ended = {.cause = *cause_};
-  observer_(record);
+  Observe(std::move(record));
 }
 
 // ---- The end ----
@@ -447,8 +480,58 @@ void Prefork::SignalHandlers(int signo, EndCause cause) {
   bell_.Wake();
   policy_.Drained();
   CloseListeners();
-  (void)reaper_.SignalAll(signo);
+  for (const Worker& worker : workers_) {
+    reaper_.KillGroupAtEnd(worker.pid);
+    (void)reaper_.SignalGroup(worker.pid, signo);
+  }
   CallDone();
+}
+
+void Prefork::SetRules(Rules rules) {
+  terms_.rules = std::move(rules);
+  for (size_t slot = 0; slot < workers_.size(); ++slot) {
+    const WorkerPolicy::State state = policy_.state(slot);
+    if (state == WorkerPolicy::State::kIdle ||
+        state == WorkerPolicy::State::kBusy) {
+      policy_.Spent(slot);
+    }
+  }
+  if (loop_ != nullptr) Decide();
+}
+
+// ---- How long a connection may take ----
+
+void Prefork::TickSoon() {
+  const absl::Duration tick =
+      std::clamp(options_.handler_timeout / 8, absl::Milliseconds(5),
+                 absl::Milliseconds(250));
+  loop_->CallAfter(tick, [this] {
+    Tick();
+    if (!policy_.done()) TickSoon();
+    return absl::OkStatus();
+  });
+}
+
+void Prefork::Tick() {
+  const absl::Duration now = MonotonicNow();
+  for (size_t slot = 0; slot < workers_.size(); ++slot) {
+    Worker& worker = workers_[slot];
+    if (now >= worker.kill_at) {
+      worker.kill_at = absl::InfiniteDuration();
+      (void)reaper_.SignalGroup(worker.pid, SIGKILL);
+    }
+    const PreforkBoard::Slot& on_board = board_.slot(slot);
+    if (worker.ended.has_value() || on_board.doing != Doing::kBusy ||
+        now - absl::Nanoseconds(on_board.since.load()) <
+            options_.handler_timeout) {
+      continue;
+    }
+    worker.ended = Ended{.cause = EndCause::kHandlerTimeout,
+                         .limit = options_.handler_timeout};
+    worker.kill_at = now + kTermToKill;
+    reaper_.KillGroupAtEnd(worker.pid);
+    (void)reaper_.SignalGroup(worker.pid, SIGTERM);
+  }
 }
 
 void Prefork::CloseListeners() {
@@ -479,14 +562,20 @@ std::vector<LogField> Prefork::State() const {
     if (live && on_board.doing == Doing::kIdle) ++idle;
     unreported += on_board.unreported;
   }
+  uint64_t connections = 0;
+  for (size_t slot = 0; slot < workers_.size(); ++slot) {
+    connections += board_.slot(slot).begun;
+  }
   return {{"active", uint64_t{active()}},
+          {"connections", connections},
+          {"turned_away", turned_away_},
           {"workers", uint64_t{policy_.live()}},
           {"max_workers", uint64_t{policy_.max_workers()}},
           {"idle", idle},
           {"retiring", uint64_t{policy_.count(WorkerPolicy::State::kRetiring)}},
           {"backing_off",
            uint64_t{policy_.count(WorkerPolicy::State::kBackingOff)}},
-          {"records_lost", options_.records ? unreported : 0}};
+          {"records_lost", observer_ != nullptr ? unreported : 0}};
 }
 
 }  // namespace brood

@@ -65,7 +65,9 @@
 #include "brood/server/connection_log.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/prefork_board.h"
+#include "brood/server/prefork_worker.h"
 #include "brood/server/process_model.h"
+#include "brood/server/rules.h"
 #include "brood/server/worker_policy.h"
 #include "brood/signal/wakeup_fd.h"
 
@@ -77,9 +79,13 @@ class Prefork : public ProcessModel {
     // The name of the model, for logs.
     std::string_view name = "prefork";
     WorkerPolicy::Options workers = WorkerPolicy::Options::Static(8);
-    // Whether connections are to be told of one by one when they end. If not,
-    // OnConnectionEnd() is not called, and a connection costs less.
-    bool records = true;
+    // Who may come: whom the rules let in; who is believed to speak for others
+    // is as in gate.h, and a worker waits for what its proxy says. And the
+    // limits of each worker.
+    PreforkWorker::Terms terms = {};
+    // How long a connection may take; then its worker receives SIGTERM, and two
+    // seconds later SIGKILL, and another takes its place.
+    absl::Duration handler_timeout = absl::InfiniteDuration();
   };
 
   static absl::StatusOr<std::unique_ptr<Prefork>> Create(
@@ -98,7 +104,10 @@ class Prefork : public ProcessModel {
   void Drain(absl::AnyInvocable<void()> done) override;
   // Looks at every slot.
   size_t active() const override;
+  bool Owns(pid_t pid) const override { return reaper_.Contains(pid); }
   void SignalHandlers(int signo, EndCause cause) override;
+  // For each worker once its connection has ended: another takes its place.
+  void SetRules(Rules rules) override;
   size_t ChangeCapacity(int by) override;
   std::vector<LogField> State() const override;
 
@@ -111,6 +120,9 @@ class Prefork : public ProcessModel {
     // What its connections have used so far.
     absl::Duration user_time = absl::ZeroDuration();
     absl::Duration system_time = absl::ZeroDuration();
+    // Why its connection was ended, and when what is left of it is killed.
+    std::optional<Ended> ended = std::nullopt;
+    absl::Duration kill_at = absl::InfiniteDuration();
   };
 
   Prefork(std::vector<Listener> listeners, ConnectionHandler& handler,
@@ -141,6 +153,10 @@ class Prefork : public ProcessModel {
   void SetTrouble(size_t slot, const absl::Status& status);
   // `status` is the newest trouble, or OK.
   void TellTrouble(const absl::Status& status);
+  void Observe(ConnectionRecord record);
+  // Ends those who take too long.
+  void Tick();
+  void TickSoon();
   void CloseListeners();
   void CallDone();
 
@@ -148,6 +164,7 @@ class Prefork : public ProcessModel {
   const std::vector<Address> addresses_;
   ConnectionHandler& handler_;
   const Options options_;
+  PreforkWorker::Terms terms_;
   WorkerPolicy policy_;
   Reaper reaper_;
   PreforkBoard board_;
@@ -167,6 +184,8 @@ class Prefork : public ProcessModel {
   bool start_fails_ = false;
   size_t in_trouble_ = 0;  // How many workers are.
   bool told_trouble_ = false;
+  uint64_t last_id_ = 0;
+  uint64_t turned_away_ = 0;
 };
 
 }  // namespace brood

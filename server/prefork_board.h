@@ -111,6 +111,8 @@ struct PreforkMessage {
     kLook,    // At its slot.
     kTooFew,  // Are idle: look at all slots.
     kEnded,   // A connection. The other fields tell of it.
+    // A client whom the rules deny, or whose proxy talks nonsense.
+    kTurnedAway,
   };
 
   Kind kind = Kind::kLook;
@@ -124,6 +126,10 @@ struct PreforkMessage {
   int64_t user_time = 0;
   int64_t system_time = 0;
   int64_t max_resident_bytes = 0;
+  // TcpTotals; all -1 if unknown.
+  int64_t bytes_in = -1;
+  int64_t bytes_out = -1;
+  int64_t retransmits = -1;
 
   Address Peer() const;
 };

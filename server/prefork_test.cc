@@ -24,6 +24,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/status_matchers.h"
@@ -35,11 +36,13 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "brood/net/address.h"
+#include "brood/net/address_range_set.h"
 #include "brood/net/listener.h"
 #include "brood/net/stream.h"
 #include "brood/proc/child.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/fork.h"
+#include "brood/proc/limits.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/process_table.h"
 #include "brood/proc/unique_fd.h"
@@ -50,6 +53,7 @@
 #include "brood/server/prefork_board.h"
 #include "brood/server/prefork_worker.h"
 #include "brood/server/process_model.h"
+#include "brood/server/rules.h"
 #include "brood/server/supervisor.h"
 #include "brood/server/worker_policy.h"
 #include "brood/signal/wakeup_fd.h"
@@ -153,15 +157,22 @@ class PreforkTest : public testing::Test {
   void Start(Workers workers, ConnectionHandler& handler,
              std::vector<Listener> listeners = Listen({"127.0.0.1:0"}),
              bool records = true) {
+    StartWith({.workers = workers}, handler, std::move(listeners), records);
+  }
+
+  void StartWith(const Prefork::Options& options, ConnectionHandler& handler,
+                 std::vector<Listener> listeners = Listen({"127.0.0.1:0"}),
+                 bool records = true) {
     absl::StatusOr<std::unique_ptr<Prefork>> model =
-        Prefork::Create(std::move(listeners), handler,
-                        {.workers = workers, .records = records});
+        Prefork::Create(std::move(listeners), handler, options);
     ASSERT_THAT(model, IsOk());
     model_ = *std::move(model);
     loop_.emplace();
     ends_.clear();
-    model_->OnConnectionEnd(
-        [this](const ConnectionRecord& end) { ends_.push_back(end); });
+    if (records) {
+      model_->OnConnectionEnd(
+          [this](const ConnectionRecord& end) { ends_.push_back(end); });
+    }
     model_->OnTrouble(
         [this](const absl::Status& status) { troubles_.push_back(status); });
     model_->OnEvent(
@@ -250,11 +261,13 @@ TEST_F(PreforkTest, HasWorkersThatNeedNoModel) {
   UniqueFd out(pipe[1]);
   absl::StatusOr<WakeupFd> bell = WakeupFd::Create();
   ASSERT_THAT(bell, IsOk());
+  const PreforkWorker::Terms terms;
   absl::StatusOr<Child> worker = StartWorker({.listeners = listeners,
                                               .handler = echo_,
                                               .board = *board,
                                               .messages = out,
-                                              .bell = *bell},
+                                              .bell = *bell,
+                                              .terms = terms},
                                              {.slot = 1});
   ASSERT_THAT(worker, IsOk());
   for (int i = 0; i < 3; ++i) {
@@ -706,6 +719,71 @@ TEST_F(PreforkTest, RemovesItsUnixPathWhenItHasDrained) {
   // With anything in it, this would fail.
   EXPECT_EQ(rmdir(folder.c_str()), 0);
   EXPECT_EQ(ends_.size(), 1);
+}
+
+TEST_F(PreforkTest, TurnsAwayWhomTheRulesDenyAndLearnsNewOnes) {
+  StartWith({.workers = Workers::Static(2),
+             .terms = {.rules = *Rules::Parse("deny 127.0.0.0/8", "rules")}},
+            echo_);
+  Stream denied = Connect();
+  std::array<char, 1> byte;
+  EXPECT_EQ(ErrnoOf(denied.Read(absl::MakeSpan(byte)).status()), ECONNRESET);
+  RunUntil([&] { return StateOf("turned_away") == 1; });
+  EXPECT_THAT(events_, ElementsAre(HasSubstr("turned away 127.0.0.1:")));
+  const std::vector<pid_t> before = Children();
+  model_->SetRules(Rules());
+  RunUntil([&] {
+    for (const pid_t pid : Children()) {
+      if (absl::c_linear_search(before, pid)) return false;
+    }
+    return StateOf("idle") == 2;
+  });
+  Stream allowed = Connect();
+  EXPECT_EQ(Ask(allowed, "x"), "x");
+}
+
+TEST_F(PreforkTest, BelievesATrustedProxy) {
+  StartWith(
+      {.workers = Workers::Static(1),
+       .terms = {.trusted_proxies = *AddressRangeSet::Parse("127.0.0.1")}},
+      echo_);
+  Stream proxy = Connect();
+  EXPECT_EQ(Ask(proxy, "PROXY TCP4 198.51.100.7 203.0.113.1 4711 80\r\nhi"),
+            "hi");
+  ASSERT_THAT(proxy.Close(), IsOk());
+  AwaitEnds(1);
+  EXPECT_EQ(ends_[0].peer, *Address::Parse("198.51.100.7:4711"));
+}
+
+TEST_F(PreforkTest, EndsAConnectionThatTakesTooLong) {
+  StartWith({.workers = Workers::Static(2),
+             .handler_timeout = absl::Milliseconds(40)},
+            echo_);
+  Stream client = Connect();
+  EXPECT_EQ(Ask(client, "x"), "x");
+  AwaitEnds(1);
+  EXPECT_EQ(ends_[0].status, ExitStatus::Killed(SIGTERM));
+  ASSERT_TRUE(ends_[0].ended.has_value());
+  EXPECT_EQ(ends_[0].ended->cause, EndCause::kHandlerTimeout);
+  RunUntil([&] { return StateOf("idle") == 2; });  // Replaced at once.
+  EXPECT_THAT(events_, IsEmpty());
+}
+
+TEST_F(PreforkTest, LimitsItsWorkers) {
+  class Asker : public ConnectionHandler {
+   public:
+    std::string_view name() const override { return "asker"; }
+    int Handle(Stream&, const ConnectionInfo&) override {
+      const absl::StatusOr<Limit> limit = CurrentLimit(RLIMIT_CORE);
+      return limit.ok() ? static_cast<int>(limit->soft) : 255;
+    }
+  } asker;
+  StartWith({.workers = Workers::Static(1),
+             .terms = {.limits = *Limits::Parse("CORE=17")}},
+            asker);
+  const Stream client = Connect();
+  AwaitEnds(1);
+  EXPECT_EQ(ends_[0].status, ExitStatus::Exited(17));
 }
 
 }  // namespace

@@ -17,9 +17,12 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "brood/net/address.h"
 #include "brood/net/listener.h"
+#include "brood/net/proxy_protocol.h"
 #include "brood/proc/posix.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/prefork_board.h"
@@ -69,6 +72,7 @@ void PreforkWorker::Unwatch(size_t listener) {
 }
 
 int PreforkWorker::Run() {
+  if (!share_.terms.limits.Apply().ok()) return 1;
   epoll_ = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
   epoll_event bell = {.events = EPOLLIN | EPOLLET, .data = {.u64 = kBell}};
   bool ready = epoll_.valid() && epoll_ctl(epoll_.get(), EPOLL_CTL_ADD,
@@ -120,7 +124,28 @@ bool PreforkWorker::LetIn(size_t listener) {
   return served_ != before;
 }
 
+bool PreforkWorker::MayCome(Accepted& client) {
+  bool may = true;
+  if (share_.terms.trusted_proxies.Contains(client.peer)) {
+    const absl::StatusOr<std::optional<ProxyHeader>> header = ReadProxyHeader(
+        client.stream.fd(), client.peer, [](const Address&) { return true; },
+        absl::Now() + share_.terms.proxy_timeout, share_.terms.proxy_header);
+    may = header.ok();
+    if (may) client.peer = (*header)->SourceOr(client.peer).Unmapped();
+  }
+  if (may && share_.terms.rules.Lookup(client.peer).allowed) return true;
+  PreforkMessage message = {.kind = Kind::kTurnedAway,
+                            .slot = static_cast<uint32_t>(task_.slot),
+                            .peer_length = client.peer.sockaddr_length()};
+  std::memcpy(message.peer.data(), client.peer.sockaddr(),
+              client.peer.sockaddr_length());
+  (void)!write(share_.messages.get(), &message, sizeof(message));
+  (void)client.stream.Reset();
+  return false;
+}
+
 bool PreforkWorker::Take(Accepted client, size_t listener) {
+  if (!MayCome(client)) return !IsInterrupted();
   ++served_;
   if (task_.connections == 1) {
     last_.emplace(std::move(client), listener);
@@ -130,8 +155,8 @@ bool PreforkWorker::Take(Accepted client, size_t listener) {
   const int64_t began = slot_.since.load(std::memory_order_relaxed);
   const int result = share_.handler.Handle(
       client.stream, {share_.listeners[listener].address(), client.peer});
+  End(client, result, began);
   (void)client.stream.Close();
-  End(client.peer, result, began);
   if (served_ == task_.connections) {
     slot_.spent = true;
     Tell(Kind::kLook);
@@ -149,7 +174,8 @@ void PreforkWorker::Begin(const Address& peer, size_t listener) {
   SetDoing(Doing::kBusy);
 }
 
-void PreforkWorker::End(const Address& peer, int result, int64_t began) {
+void PreforkWorker::End(const Accepted& client, int result, int64_t began) {
+  const Address& peer = client.peer;
   bool told = false;
   if (share_.records) {
     rusage usage = {};
@@ -166,6 +192,12 @@ void PreforkWorker::End(const Address& peer, int result, int64_t began) {
         .user_time = user_time - std::exchange(user_time_, user_time),
         .system_time = system_time - std::exchange(system_time_, system_time),
         .max_resident_bytes = int64_t{usage.ru_maxrss} * 1024};
+    const TcpTotals totals = TcpTotals::Of(client.stream.fd());
+    if (totals.known) {
+      message.bytes_in = static_cast<int64_t>(totals.bytes_in);
+      message.bytes_out = static_cast<int64_t>(totals.bytes_out);
+      message.retransmits = static_cast<int64_t>(totals.retransmits);
+    }
     std::memcpy(message.peer.data(), peer.sockaddr(), peer.sockaddr_length());
     // At once or not at all: a client must not wait for the log.
     told = write(share_.messages.get(), &message, sizeof(message)) ==

@@ -32,16 +32,28 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "brood/net/address_range_set.h"
 #include "brood/net/listener.h"
+#include "brood/net/proxy_protocol.h"
+#include "brood/proc/limits.h"
 #include "brood/proc/unique_fd.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/prefork_board.h"
+#include "brood/server/rules.h"
 #include "brood/signal/wakeup_fd.h"
 
 namespace brood {
 
 class PreforkWorker {
  public:
+  // Who may come, and what a worker may use; see prefork.h.
+  struct Terms {
+    Rules rules = {};
+    AddressRangeSet trusted_proxies = {};
+    ProxyHeaderOptions proxy_header = {};
+    absl::Duration proxy_timeout = absl::Seconds(3);
+    Limits limits = {};
+  };
   // What all workers have in common.
   struct Share {
     std::vector<Listener>& listeners;
@@ -52,6 +64,7 @@ class PreforkWorker {
     // Rung when there is something new on the board. Nobody takes the wake-ups:
     // each one is an edge, for everyone.
     WakeupFd& bell;
+    const Terms& terms;
     // Tell of each connection that has ended.
     bool records = true;
     // Count who is idle, and tell when there are too few.
@@ -84,8 +97,11 @@ class PreforkWorker {
   bool LetIn(size_t listener);
   // Serves one client. Whether another is wanted.
   bool Take(Accepted client, size_t listener);
+  // Learns from a trusted proxy for whom it speaks, and whether he may come.
+  // If not, he is gone.
+  bool MayCome(Accepted& client);
   void Begin(const Address& peer, size_t listener);
-  void End(const Address& peer, int result, int64_t began);
+  void End(const Accepted& client, int result, int64_t began);
   int ServeLast();
   int Retire();
   int Drain();
