@@ -106,19 +106,31 @@ class Hold {
   }
 
   bool empty() const { return size_ == 0; }
-  bool spliced() const { return in_.valid(); }
+  // What the last Take has tried, and the next Give will.
+  bool spliced() const { return !buffered_; }
 
   // As recv(2) with MSG_DONTWAIT. REQUIRES: empty().
   ssize_t Take(int from) {
-    if (in_.valid()) {
+    buffered_ = !in_.valid();
+    if (!buffered_) {
       const ssize_t n = RetryOnEintr([&] {
         return splice(from, nullptr, in_.get(), nullptr, kPipeBytes,
                       SPLICE_F_NONBLOCK);
       });
-      if (n >= 0) size_ = static_cast<size_t>(n);
-      if (n >= 0 || !Refused(errno)) return n;
-      in_ = UniqueFd();
-      out_ = UniqueFd();
+      if (n > 0) {
+        size_ = static_cast<size_t>(n);
+        return n;
+      }
+      if (n == -1 && Refused(errno)) {
+        in_ = UniqueFd();
+        out_ = UniqueFd();
+      } else if (n == -1 && errno != EAGAIN) {
+        return n;
+      } else if (const ssize_t there = Peek(from); there <= 0) {
+        buffered_ = true;
+        return there;
+      }
+      buffered_ = true;
     }
     if (buffer_ == nullptr) {
       buffer_ = std::make_unique_for_overwrite<char[]>(kBufferBytes);
@@ -133,14 +145,14 @@ class Hold {
   // As send(2) with MSG_DONTWAIT. REQUIRES: !empty().
   ssize_t Give(int to, const NoSigpipe& no_sigpipe) {
     const ssize_t n = RetryOnEintr([&]() -> ssize_t {
-      if (!out_.valid()) {
+      if (buffered_) {
         return send(to, buffer_.get() + at_, size_,
                     MSG_DONTWAIT | MSG_NOSIGNAL);
       }
       return splice(out_.get(), nullptr, to, nullptr, size_, SPLICE_F_NONBLOCK);
     });
     if (n == -1) {
-      if (errno == EPIPE && out_.valid()) {
+      if (errno == EPIPE && !buffered_) {
         no_sigpipe.TakeAway();
         errno = EPIPE;
       }
@@ -157,9 +169,20 @@ class Hold {
            error == EPERM || error == EACCES;
   }
 
+  // What splice says to be nothing, or the end, may be neither: before a byte
+  // that TCP was told is urgent (MSG_OOB) it stops for good, whatever waits
+  // behind it. recv passes over that byte, as it does for every other reader,
+  // and splice goes on from there.
+  static ssize_t Peek(int from) {
+    char byte;
+    return RetryOnEintr(
+        [&] { return recv(from, &byte, 1, MSG_PEEK | MSG_DONTWAIT); });
+  }
+
   UniqueFd out_;
   UniqueFd in_;
   std::unique_ptr<char[]> buffer_;
+  bool buffered_ = false;
   size_t at_ = 0;  // Within the buffer.
   size_t size_ = 0;
 };

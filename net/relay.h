@@ -15,8 +15,10 @@
 //
 // What it is not: a proxy, which would listen, choose and log; nor a copy of
 // the bytes, which the kernel moves from socket to socket through a pipe. Only
-// where it refuses to, or has no pipe to spare, do they come through memory of
-// this process.
+// where it refuses to, or has no pipe to spare, or stops before a byte of TCP
+// that is urgent, do they come through memory of this process. The urgent byte
+// itself (MSG_OOB) is not carried over, nor are the descriptors that come
+// beside the bytes of a unix peer (see fd_passing.h): the kernel closes them.
 //
 // The end of one is said to the other once all before it has been; the other
 // way goes on. A peer that reads no more has nothing said to it any more (to a

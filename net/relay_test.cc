@@ -228,6 +228,8 @@ TEST_P(RelayPairTest, CarriesAllThatBothSayAtOnce) {
   EXPECT_THAT(TalkAtOnce(a_family(), b_family()), IsOk());
 }
 
+// Whoever took bytes by recv would have to send them; the end alone is asked
+// for in its way.
 TEST_P(RelayPairTest, CarriesNothingThroughMemoryWhereItNeedNot) {
   EXPECT_EQ(InChild([&] {
               Pair one = Connected(a_family());
@@ -236,13 +238,65 @@ TEST_P(RelayPairTest, CarriesNothingThroughMemoryWhereItNeedNot) {
                 if (!pair->outer.WriteAll("hello").ok()) return 1;
                 if (!pair->outer.ShutdownWrite().ok()) return 2;
               }
-              TrapSyscalls({SYS_recvfrom, SYS_recvmsg, SYS_read, SYS_sendto,
-                            SYS_sendmsg, SYS_write});
+              TrapSyscalls(
+                  {SYS_recvmsg, SYS_read, SYS_sendto, SYS_sendmsg, SYS_write});
               const Relayed relayed = Relay(one.inner, other.inner);
               if (!relayed.status.ok()) return 3;
               return relayed.a_to_b == 5 && relayed.b_to_a == 5 ? 0 : 4;
             }),
             0);
+}
+
+// splice stops before it for good: at an end that nobody said, or for ever.
+TEST_P(RelayPairTest, CarriesWhatComesAfterAnUrgentByte) {
+  if (a_family() == "unix") GTEST_SKIP() << "that is a matter of TCP";
+  for (const bool ends : {false, true}) {
+    Pair one = Connected(a_family());
+    Pair other = Connected(b_family());
+    EXPECT_THAT(one.outer.WriteAll("hello"), IsOk());
+    ASSERT_EQ(send(one.outer.fd(), "!", 1, MSG_OOB), 1);
+    EXPECT_THAT(one.outer.WriteAll("world"), IsOk());
+    if (ends) {
+      EXPECT_THAT(one.outer.ShutdownWrite(), IsOk());
+    }
+    Between talk(std::move(one), std::move(other),
+                 {.idle_limit = absl::Seconds(10)});
+    EXPECT_THAT(ReadExactly(talk.b, 10), IsOkAndHolds("helloworld"));
+    if (!ends) {
+      // And by splice again, from there on.
+      EXPECT_THAT(talk.a.WriteAll("and all"), IsOk());
+      EXPECT_THAT(talk.a.ShutdownWrite(), IsOk());
+    }
+    EXPECT_THAT(ReadToEnd(talk.b), IsOkAndHolds(ends ? "" : "and all"));
+    EXPECT_THAT(talk.b.Close(), IsOk());
+    const Relayed& relayed = talk.Join();
+    EXPECT_THAT(relayed.status, IsOk());
+    EXPECT_EQ(relayed.a_to_b, ends ? 10u : 17u);
+  }
+}
+
+// What this thread has worked, not waited.
+absl::Duration Worked() {
+  rusage usage = {};
+  EXPECT_EQ(getrusage(RUSAGE_THREAD, &usage), 0);
+  return absl::DurationFromTimeval(usage.ru_utime) +
+         absl::DurationFromTimeval(usage.ru_stime);
+}
+
+// Relays until nothing has moved for a while, and says how much work that was.
+absl::Duration WorkOfWaiting(Stream& a, Stream& b) {
+  const absl::Duration before = Worked();
+  EXPECT_THAT(Relay(a, b, {.idle_limit = absl::Milliseconds(200)}).status,
+              StatusIs(absl::StatusCode::kDeadlineExceeded));
+  return Worked() - before;
+}
+
+// poll reports a unix peer that has gone, asked or not.
+TEST_P(RelayPairTest, SleepsWhileOneHasGoneAndTheOtherIsSilent) {
+  Pair one = Connected(a_family());
+  Pair other = Connected(b_family());
+  EXPECT_THAT(one.outer.Close(), IsOk());
+  EXPECT_LT(WorkOfWaiting(one.inner, other.inner), absl::Milliseconds(50));
 }
 
 TEST_P(RelayPairTest, CarriesItThroughMemoryWhereSpliceIsForbidden) {
