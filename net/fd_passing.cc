@@ -122,7 +122,7 @@ absl::StatusOr<IoResult> TrySendFds(Stream& stream, std::string_view data,
   });
   if (n > 0) return IoResult::Bytes(static_cast<size_t>(n));
   if (errno == EAGAIN) return IoResult::WouldBlock();
-  return ErrnoStatus(errno, what());
+  return stream.Remember(ErrnoStatus(errno, what()));
 }
 
 absl::Status SendFds(Stream& stream, std::string_view data,
@@ -162,7 +162,8 @@ absl::StatusOr<ReceivedFds> TryReceiveFds(Stream& stream,
   });
   // Only a success fills in the control messages.
   if (n == -1 && errno == EAGAIN) return ReceivedFds();
-  if (n == -1) return ErrnoStatus(errno, what());
+  if (n == -1) return stream.Remember(ErrnoStatus(errno, what()));
+  if (n == 0 && stream.lost() != 0) return ErrnoStatus(stream.lost(), what());
   Installed installed = TakeInstalled(message);
   if ((message.msg_flags & MSG_CTRUNC) != 0 ||
       installed.passed.size() > max_fds) {

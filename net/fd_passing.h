@@ -35,7 +35,8 @@
 // (EBADF), more of them on their way than RLIMIT_NOFILE allows is
 // ETOOMANYREFS. A stream that is not unix is InvalidArgument: TCP takes the
 // bytes and drops the descriptors without a word. DeadlineExceeded and the
-// bound are ours and have no errno.
+// bound are ours and have no errno. A reset is never an end, whichever call was
+// told of it, one of these or one of the Stream's.
 //
 // Threads: one sender and one receiver at a time. Signals: as Stream. Fork: no
 // state. Rests on: unix(7) SCM_RIGHTS, cmsg(3), recvmsg(2) MSG_CMSG_CLOEXEC and

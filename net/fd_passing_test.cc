@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
@@ -27,6 +28,7 @@
 #include "brood/net/stream.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/unique_fd.h"
+#include "brood/tests/deny_syscalls.h"
 #include "brood/tests/in_child.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -283,6 +285,44 @@ TEST(FdPassingTest, WaitsForRoomAndForBytesUntilTheDeadline) {
       StatusIs(absl::StatusCode::kDeadlineExceeded,
                "sendmsg to unix:(unnamed) with 1 descriptors: "
                "deadline exceeded"));
+}
+
+// The kernel tells of a reset once; then it says end.
+TEST(FdPassingTest, NeverTakesAResetForTheEndWhoeverWasToldOfIt) {
+  std::array<char, 1> byte;
+  for (const bool told_the_stream : {false, true}) {
+    auto [sender, receiver] = Connected();
+    EXPECT_THAT(receiver.WriteAll("never read"), IsOk());
+    EXPECT_THAT(sender.Close(), IsOk());
+    const absl::Status told =
+        told_the_stream ? receiver.TryRead(absl::MakeSpan(byte)).status()
+                        : Hear(receiver, 1).status();
+    EXPECT_EQ(ErrnoOf(told), ECONNRESET) << told;
+    EXPECT_EQ(ErrnoOf(receiver.TryRead(absl::MakeSpan(byte)).status()),
+              ECONNRESET);
+    EXPECT_EQ(
+        ErrnoOf(TryReceiveFds(receiver, absl::MakeSpan(byte), 1).status()),
+        ECONNRESET);
+    EXPECT_EQ(ErrnoOf(Hear(receiver, 1).status()), ECONNRESET);
+    EXPECT_EQ(ErrnoOf(TrySendFds(receiver, "x", {}).status()), EPIPE);
+    EXPECT_EQ(ErrnoOf(Hear(receiver, 1).status()), ECONNRESET);
+  }
+}
+
+TEST(FdPassingTest, RemembersAResetThatASendWasTold) {
+  EXPECT_EQ(
+      InChild([] {
+        auto [sender, receiver] = Connected();
+        DenySyscalls({SYS_sendmsg}, ECONNRESET);
+        if (TrySendFds(receiver, "x", {}).ok()) return 1;
+        if (!sender.ShutdownWrite().ok()) return 2;
+        char byte;
+        return ErrnoOf(receiver.TryRead(absl::MakeSpan(&byte, 1)).status()) ==
+                       ECONNRESET
+                   ? 0
+                   : 3;
+      }),
+      0);
 }
 
 TEST(FdPassingTest, SaysWhatCannotBeSent) {

@@ -188,11 +188,17 @@ class Hold {
 };
 
 struct Side {
-  // Whether what refused the last write was an error that a read would have
-  // been told of, had it come first.
-  bool WasCut() const {
+  // OK unless it was cut and some call has been told, before this relay began
+  // or by a write of it. The kernel tells once: what reads like an end since
+  // then is none.
+  absl::Status Cut() const {
+    if (stream.lost() != 0) {
+      return ErrnoStatus(stream.lost(),
+                         absl::StrCat("recv from ", stream.peer()));
+    }
     const int error = ErrnoOf(refusal);
-    return error != 0 && error != EPIPE && error != ENOTCONN;
+    if (error == EPIPE || error == ENOTCONN) return absl::OkStatus();
+    return refusal;
   }
 
   Stream& stream;
@@ -235,9 +241,7 @@ class Way {
 
  private:
   absl::Status PassOnEnd() {
-    // The kernel tells of a reset once, and it was the write of the other way
-    // that it told. What reads like an end since then is none.
-    if (from_.WasCut()) return from_.refusal;
+    if (absl::Status cut = from_.Cut(); !cut.ok()) return cut;
     done_ = true;
     // Refused (ENOTCONN) if `to` has been cut. Whoever reads from it learns of
     // that, after what it has said before.
@@ -363,7 +367,7 @@ Relayed Relay(Stream& a, Stream& b, const RelayOptions& options) {
                           absl::StrCat("relay between ", a.peer(), " and ",
                                        b.peer(), ": ", status.message()));
   }
-  const bool cut = !status.ok() || side_a.WasCut() || side_b.WasCut();
+  const bool cut = !status.ok() || !side_a.Cut().ok() || !side_b.Cut().ok();
   status.Update(side_b.refusal);
   status.Update(side_a.refusal);
   if (cut) {

@@ -435,6 +435,53 @@ TEST_P(RelayPairTest, MakesNoEndOfAResetThatAWriteWasTold) {
   }
 }
 
+// Whoever had the stream before was told: the kernel says end by now.
+TEST_P(RelayPairTest, MakesNoEndOfAResetThatTheStreamWasToldBefore) {
+  for (const bool the_other_way : {false, true}) {
+    Pair one = Connected(a_family());
+    Pair other = Connected(b_family());
+    EXPECT_THAT(one.inner.WriteAll("never read"), IsOk());
+    EXPECT_THAT(one.outer.Reset(), IsOk());
+    char byte;
+    EXPECT_EQ(ErrnoOf(one.inner.Read(absl::MakeSpan(&byte, 1)).status()),
+              ECONNRESET);
+    // What cannot be said to it must not hide that it was cut.
+    EXPECT_THAT(other.outer.WriteAll("hello?"), IsOk());
+    const absl::Status status = the_other_way
+                                    ? Relay(other.inner, one.inner).status
+                                    : Relay(one.inner, other.inner).status;
+    EXPECT_EQ(ErrnoOf(status), ECONNRESET) << status;
+    EXPECT_THAT(status.message(),
+                HasSubstr(absl::StrCat(" from ", one.inner.peer(), ": ")));
+    EXPECT_EQ(one.inner.fd(), -1);
+    EXPECT_EQ(other.inner.fd(), -1);
+    if (b_family() == "tcp") {
+      EXPECT_EQ(ErrnoOf(ReadToEnd(other.outer).status()), ECONNRESET);
+    }
+  }
+}
+
+// Which takes the network to have given up: a reset after an end is EPIPE.
+TEST_P(RelayPairTest, ResetsBothThoughTheOneThatWasCutHadEnded) {
+  EXPECT_EQ(InChild([&] {
+              Pair one = Connected(a_family());
+              Pair other = Connected(b_family());
+              if (!other.outer.ShutdownWrite().ok()) return 1;
+              DenySyscalls({SYS_splice}, EPERM);
+              DenySyscalls({SYS_sendto}, ETIMEDOUT);
+              std::thread a_answers([&] {
+                const bool heard = ReadToEnd(one.outer).ok();
+                if (!heard || write(one.outer.fd(), "x", 1) != 1) _exit(2);
+                if (!one.outer.ShutdownWrite().ok()) _exit(3);
+              });
+              const absl::Status status = Relay(one.inner, other.inner).status;
+              a_answers.join();
+              if (ErrnoOf(status) != ETIMEDOUT) return 4;
+              return one.inner.fd() == -1 && other.inner.fd() == -1 ? 0 : 5;
+            }),
+            0);
+}
+
 TEST_P(RelayPairTest, EndsByResetAtItsLimits) {
   const std::array<RelayOptions, 3> limits = {
       RelayOptions{.deadline = absl::InfinitePast()},

@@ -225,9 +225,14 @@ absl::Status Stream::Remember(absl::Status failure) {
   return failure;
 }
 
+int Stream::lost() const {
+  // Of a const int there is no atomic_ref.
+  return std::atomic_ref<int>(const_cast<int&>(lost_))
+      .load(std::memory_order_relaxed);
+}
+
 absl::StatusOr<IoResult> Stream::End() {
-  const int lost = std::atomic_ref<int>(lost_).load(std::memory_order_relaxed);
-  if (lost != 0) return ErrnoStatus(lost, Recv(peer_));
+  if (lost() != 0) return ErrnoStatus(lost(), Recv(peer_));
   return IoResult::End();
 }
 

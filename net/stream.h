@@ -119,6 +119,13 @@ class Stream {
   // Who is at the other end, or was.
   const Address& peer() const { return peer_; }
 
+  // The errno that the connection was cut with, once a call has been told; else
+  // 0. What reads like an end since then is none.
+  int lost() const;
+  // Gives `failure` back, and remembers if it says that the connection was cut:
+  // for who calls the kernel with fd() and has been told instead of this.
+  absl::Status Remember(absl::Status failure);
+
   // Reads what is there. InvalidArgument if `buffer` is empty, so that nothing
   // but an end looks like one.
   absl::StatusOr<IoResult> TryRead(absl::Span<char> buffer);
@@ -161,11 +168,10 @@ class Stream {
 
  private:
   absl::StatusOr<IoResult> End();
-  absl::Status Remember(absl::Status failure);
 
   UniqueFd socket_;
   Address peer_;
-  int lost_ = 0;  // The errno that the connection ended with, once told.
+  int lost_ = 0;
 };
 
 }  // namespace brood
