@@ -105,17 +105,31 @@ class Pieces {
   size_t count_ = 0;
 };
 
-// Whether `error` says that the connection is no more: not that this end or the
-// other has closed a direction, nor that memory is short just now.
+// Whether `error` says that the connection is no more: by the peer (a reset),
+// by the timers of this end, by its administrator (ECONNABORTED), or by what a
+// router has said (icmp(7)), which TCP tells once it gives up.
+//
+// EPIPE says only that one of both has closed a direction. All others are of
+// one call (EFAULT, EMSGSIZE), or of a filter or a want of this machine that
+// may pass (EPERM, ENOMEM). EACCES would be among the first too, of a router of
+// IPv6 that prohibits, but says as a rule that somebody here does.
 bool EndsConnection(int error) {
   switch (error) {
-    case 0:
-    case EPIPE:
-    case ENOBUFS:
-    case ENOMEM:
-      return false;
+    case ECONNRESET:
+    case ECONNABORTED:
+    case ECONNREFUSED:
+    case ETIMEDOUT:
+    case EHOSTUNREACH:
+    case EHOSTDOWN:
+    case ENETUNREACH:
+    case ENETDOWN:
+    case ENONET:
+    case ENOPROTOOPT:
+    case EOPNOTSUPP:
+    case EPROTO:
+      return true;
   }
-  return true;
+  return false;
 }
 
 // Whether connect has come to the end of SO_SNDTIMEO. TCP says EINPROGRESS, but

@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -36,6 +37,8 @@
 #include "brood/net/listener.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/unique_fd.h"
+#include "brood/tests/deny_syscalls.h"
+#include "brood/tests/in_child.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -289,6 +292,31 @@ TEST_P(StreamTest, RemembersAResetThatAWriteWasTold) {
       EXPECT_EQ(ErrnoOf(ReadByte(server).status()), ECONNRESET);
       EXPECT_EQ(ErrnoOf(ReadByte(server).status()), ECONNRESET);
     }
+  }
+}
+
+// What the writer is told, and what the reader finds at an end.
+TEST_P(StreamTest, RemembersOnlyWhatEndsAConnection) {
+  const auto read_after = [](std::string_view family, int error) {
+    return InChild([&] {
+      auto [client, server] = Connected(family);
+      DenySyscalls({SYS_sendto}, error);
+      if (ErrnoOf(server.TryWrite("x").status()) != error) return 255;
+      if (server.lost() != 0 && server.lost() != error) return 254;
+      if (!client.ShutdownWrite().ok()) return 253;
+      const absl::StatusOr<IoResult> got = ReadByte(server);
+      if (!got.ok()) return ErrnoOf(got.status());
+      return got->end() ? 0 : 252;
+    });
+  };
+  for (const int error : {ECONNRESET, ECONNABORTED, ECONNREFUSED, ETIMEDOUT,
+                          EHOSTUNREACH, EHOSTDOWN, ENETUNREACH, ENETDOWN,
+                          ENONET, ENOPROTOOPT, EOPNOTSUPP, EPROTO}) {
+    EXPECT_EQ(read_after(GetParam(), error), error);
+  }
+  for (const int error : {EFAULT, EPERM, EACCES, EMSGSIZE, EINVAL, ENOMEM,
+                          ENOBUFS, EPIPE, ENOTCONN}) {
+    EXPECT_EQ(read_after(GetParam(), error), 0) << error;
   }
 }
 
