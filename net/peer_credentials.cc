@@ -26,8 +26,9 @@ std::string What(std::string_view option, int fd) {
   return absl::StrCat(option, " of descriptor ", fd);
 }
 
-// Another family answers too: that it was nobody.
-absl::Status CheckIsUnix(std::string_view option, int fd) {
+// Others answer too: another family that it was nobody, and a listener, which
+// keeps the credentials for those who will connect, that it was itself.
+absl::Status CheckIsUnixConnection(std::string_view option, int fd) {
   int family = AF_UNSPEC;
   socklen_t length = sizeof(family);
   if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &length) == -1) {
@@ -36,6 +37,15 @@ absl::Status CheckIsUnix(std::string_view option, int fd) {
   if (family != AF_UNIX) {
     return absl::InvalidArgumentError(
         absl::StrCat(What(option, fd), ": expected a unix socket"));
+  }
+  int listens = 0;
+  length = sizeof(listens);
+  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == -1) {
+    return ErrnoStatus(errno, What(option, fd));
+  }
+  if (listens != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        What(option, fd), ": expected a connection and not a listener"));
   }
   return absl::OkStatus();
 }
@@ -59,7 +69,7 @@ absl::StatusOr<std::vector<gid_t>> PeerGroupsOf(int fd) {
 
 absl::StatusOr<PeerCredentials> PeerCredentialsOf(int fd) {
   constexpr std::string_view kOption = "SO_PEERCRED";
-  if (absl::Status s = CheckIsUnix(kOption, fd); !s.ok()) return s;
+  if (absl::Status s = CheckIsUnixConnection(kOption, fd); !s.ok()) return s;
   ucred peer = {};
   socklen_t length = sizeof(peer);
   if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == -1) {
@@ -79,7 +89,7 @@ absl::StatusOr<PeerCredentials> PeerCredentialsOf(int fd) {
 
 absl::StatusOr<UniqueFd> PeerPidfdOf(int fd) {
   constexpr std::string_view kOption = "SO_PEERPIDFD";
-  if (absl::Status s = CheckIsUnix(kOption, fd); !s.ok()) return s;
+  if (absl::Status s = CheckIsUnixConnection(kOption, fd); !s.ok()) return s;
   int pidfd = -1;
   socklen_t length = sizeof(pidfd);
   if (getsockopt(fd, SOL_SOCKET, kSoPeerPidfd, &pidfd, &length) == -1) {

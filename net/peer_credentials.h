@@ -22,7 +22,7 @@
 //
 // Errors: every Status names the descriptor and carries its errno (see
 // ErrnoOf): not a socket is ENOTSOCK, not connected is FailedPrecondition
-// (ENOTCONN). Sockets of other families are InvalidArgument.
+// (ENOTCONN). Sockets of other families, and listeners, are InvalidArgument.
 //
 // Threads, signals, fork: a value.
 // Rests on: unix(7) SO_PEERCRED and SO_PEERPIDFD (Linux 6.5); SO_PEERGROUPS

@@ -183,6 +183,20 @@ TEST(PeerPidfdTest, IsReadableOnceThePeerHasEnded) {
   EXPECT_EQ(WaitForChild(child), 0);
 }
 
+// The kernel answers: with whoever listens.
+TEST(PeerCredentialsTest, RefuseAListenerWhichHasNoPeer) {
+  const absl::StatusOr<Listener> listener = OpenUnix();
+  ASSERT_THAT(listener, IsOk());
+  EXPECT_EQ(PeerCredentialsOf(listener->fd()).status(),
+            absl::InvalidArgumentError(
+                absl::StrCat("SO_PEERCRED of descriptor ", listener->fd(),
+                             ": expected a connection and not a listener")));
+  EXPECT_EQ(PeerPidfdOf(listener->fd()).status(),
+            absl::InvalidArgumentError(
+                absl::StrCat("SO_PEERPIDFD of descriptor ", listener->fd(),
+                             ": expected a connection and not a listener")));
+}
+
 TEST(PeerCredentialsTest, RefuseWhatIsNoConnectedUnixSocket) {
   const UniqueFd lonely(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const UniqueFd file(open("/dev/null", O_RDONLY | O_CLOEXEC));
