@@ -92,6 +92,12 @@ absl::StatusOr<TcpInfo> TcpInfoOf(int fd) {
         absl::StrCat(What(fd), ": expected a connection and not a listener"));
   }
   const tcp_info& info = answer->info;
+  // Counts what was acknowledged, and so the SYN of either side first (Linux
+  // 4.18). A connection that has ended keeps it.
+  if (info.tcpi_state == static_cast<uint8_t>(TcpState::kClosed) &&
+      answer->Optional(info.tcpi_delivered) == 0u) {
+    return ErrnoStatus(ENOTCONN, What(fd));
+  }
   TcpInfo result = {
       .state = static_cast<TcpState>(info.tcpi_state),
       .since_data_sent = absl::Milliseconds(info.tcpi_last_data_sent),
@@ -103,6 +109,11 @@ absl::StatusOr<TcpInfo> TcpInfoOf(int fd) {
       .bytes_acknowledged = answer->Optional(info.tcpi_bytes_acked),
       .bytes_received = answer->Optional(info.tcpi_bytes_received),
       .bytes_not_sent = answer->Optional(info.tcpi_notsent_bytes)};
+  // The kernel counts from the start of its clock.
+  if (result.state == TcpState::kSynSent) {
+    result.since_data_sent = absl::ZeroDuration();
+    result.since_data_received = absl::ZeroDuration();
+  }
   // Without a sample the variation is a guess to begin with.
   if (info.tcpi_rtt != 0) {
     result.rtt = absl::Microseconds(info.tcpi_rtt);

@@ -18,7 +18,9 @@
 // ended or was reset too.
 //
 // Errors: every Status names the descriptor and carries its errno (see
-// ErrnoOf). A unix socket has no such thing: Unimplemented (EOPNOTSUPP). A
+// ErrnoOf). A unix socket has no such thing: Unimplemented (EOPNOTSUPP). One
+// that was never connected is FailedPrecondition (ENOTCONN); before Linux 4.18
+// it cannot be told from one that has ended, and its times mean nothing. A
 // listener asked for a TcpInfo, or a connection for a ListenQueue, is
 // InvalidArgument. What a kernel is too old for is nullopt.
 //
@@ -68,8 +70,8 @@ struct TcpInfo {
   std::optional<absl::Duration> rtt = {};
   std::optional<absl::Duration> rtt_variation = {};
 
-  // Since the last byte, or since the connection was made. To the millisecond
-  // at best.
+  // Since the last byte, or since the connection was made; zero before that. To
+  // the millisecond at best.
   absl::Duration since_data_sent = absl::ZeroDuration();
   absl::Duration since_data_received = absl::ZeroDuration();
 

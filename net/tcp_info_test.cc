@@ -194,6 +194,56 @@ TEST(TcpInfoTest, CanBeHadAfterThePeerHasEndedOrReset) {
             ECONNRESET);
 }
 
+// Of its times the kernel would say how long the machine runs.
+TEST(TcpInfoTest, KnowsNothingOfWhatWasNeverConnected) {
+  const UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const absl::Status lonely = ErrnoStatus(
+      ENOTCONN, absl::StrCat("TCP_INFO of descriptor ", socket.get()));
+  EXPECT_EQ(TcpInfoOf(socket.get()).status(), lonely);
+  // Bound, so that nobody else can be there, but not listening.
+  const Address wish = *Address::Parse("127.0.0.1:0");
+  const UniqueFd bound(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(bind(bound.get(), wish.sockaddr(), wish.sockaddr_length()), 0);
+  const absl::StatusOr<Address> nobody = LocalAddressOf(bound.get());
+  ASSERT_THAT(nobody, IsOk());
+  ASSERT_EQ(
+      connect(socket.get(), nobody->sockaddr(), nobody->sockaddr_length()), -1);
+  EXPECT_EQ(TcpInfoOf(socket.get()).status(), lonely);
+}
+
+TEST(TcpInfoTest, CanBeHadOfAServersEndThatWasResetBeforeItsFirstByte) {
+  auto [client, server] = Connected();
+  EXPECT_THAT(client.Reset(), IsOk());
+  EXPECT_THAT(PollUntil(server.fd(), 0, Soon()), IsOkAndHolds(true));
+  const absl::StatusOr<TcpInfo> info = TcpInfoOf(server.fd());
+  ASSERT_THAT(info, IsOk());
+  EXPECT_EQ(info->state, TcpState::kClosed);
+  EXPECT_EQ(info->bytes_received, 0u);
+}
+
+TEST(TcpInfoTest, CountsNoTimeBeforeTheConnectionIsMade) {
+  const absl::StatusOr<Listener> listener = Open({.backlog = 0});
+  ASSERT_THAT(listener, IsOk());
+  // Whom a full backlog keeps waiting.
+  std::vector<UniqueFd> clients;
+  do {
+    ASSERT_LT(clients.size(), 16u);
+    clients.emplace_back(
+        socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    ASSERT_EQ(connect(clients.back().get(), listener->address().sockaddr(),
+                      listener->address().sockaddr_length()),
+              -1);
+    ASSERT_EQ(errno, EINPROGRESS);
+  } while (*PollUntil(clients.back().get(), POLLOUT,
+                      absl::Now() + absl::Milliseconds(20)));
+  const absl::StatusOr<TcpInfo> info = TcpInfoOf(clients.back().get());
+  ASSERT_THAT(info, IsOk());
+  EXPECT_EQ(info->state, TcpState::kSynSent);
+  EXPECT_EQ(info->since_data_sent, absl::ZeroDuration());
+  EXPECT_EQ(info->since_data_received, absl::ZeroDuration());
+  EXPECT_EQ(info->segments_unacknowledged, 1u);  // The SYN.
+}
+
 TEST(TcpInfoTest, KnowsNothingOfOtherSockets) {
   std::array<int, 2> ends;
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
