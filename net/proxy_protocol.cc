@@ -638,6 +638,15 @@ absl::Status ProxyHeaderParser::CheckV2() {
 }
 
 absl::StatusOr<std::string> FormatProxyHeader(const ProxyHeader& header) {
+  if (header.endpoints.has_value()) {
+    for (const Address& end :
+         {header.endpoints->source, header.endpoints->destination}) {
+      if (end.both_families()) {
+        return Unwritable(
+            absl::StrCat("addresses of one family each, not ", end));
+      }
+    }
+  }
   if (header.endpoints.has_value() &&
       header.endpoints->source.family() !=
           header.endpoints->destination.family()) {

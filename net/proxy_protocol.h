@@ -27,8 +27,9 @@
 //
 // What a stranger can make a parser hold: 107 bytes of version 1, for that is
 // the longest line there is, and ProxyHeaderOptions::max_size of version 2,
-// which is refused by its 16th byte if it announces more. Text that is no
-// header is refused by its first byte that cannot belong to one.
+// which is refused by its 16th byte if it announces more. What begins like no
+// header is refused by its first byte that does; the addresses and ports of a
+// line are looked at once CR LF has come.
 //
 // Ownership: a ProxyHeader is a value and borrows nothing; what its accessors
 // return is borrowed from it. Descriptors are borrowed.
@@ -197,8 +198,8 @@ class ProxyHeaderParser {
 // The bytes to send. Parsing them yields `header` again, but for the scopes of
 // IPv6 addresses, which mean nothing elsewhere and are left out.
 // InvalidArgument for what its version has no words for: a unix socket in
-// version 1 (leave the endpoints out: UNKNOWN), two families at once, more than
-// 65535 bytes, anything but `local` in a local one, a unix abstract name that
+// version 1 (leave the endpoints out: UNKNOWN), two families at once, what
+// Address::Everywhere makes, more than 65535 bytes, anything but `local` in a local one, a unix abstract name that
 // is empty or ends in NUL.
 absl::StatusOr<std::string> FormatProxyHeader(const ProxyHeader& header);
 

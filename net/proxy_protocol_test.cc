@@ -514,6 +514,10 @@ TEST(ProxyProtocolTest, WritesNothingThatItsVersionHasNoWordsFor) {
     ProxyHeader header;
     std::string expected;
   } kCases[] = {
+      {Tcp(Version::k1, ":5", "[::1]:5"),
+       "expected addresses of one family each, not :5"},
+      {Tcp(Version::k2, "[::1]:5", ":5"),
+       "expected addresses of one family each, not :5"},
       {Tcp(Version::k2, "1.2.3.4:5", "[::1]:5"),
        "expected both addresses of one family, not 1.2.3.4:5 and [::1]:5"},
       {Tcp(Version::k1, "unix:/x", "unix:/y"),
