@@ -68,6 +68,10 @@ absl::Status TooLate(std::string_view what) {
   return absl::DeadlineExceededError(absl::StrCat(what, ": deadline exceeded"));
 }
 
+absl::Status NotPolled(const absl::Status& why, std::string_view what) {
+  return ErrnoStatus(ErrnoOf(why), absl::StrCat("poll to ", what));
+}
+
 // Takes charge of every descriptor that recvmsg has installed, wanted or not,
 // before anything else can go wrong.
 struct Installed {
@@ -135,7 +139,7 @@ absl::Status SendFds(Stream& stream, std::string_view data,
       return stream.WriteAll(data.substr(*sent->bytes()), deadline);
     }
     const absl::StatusOr<bool> ready = PollUntil(stream.fd(), POLLOUT, end);
-    if (!ready.ok()) return ready.status();
+    if (!ready.ok()) return NotPolled(ready.status(), Send(stream, fds.size()));
     if (!*ready) return TooLate(Send(stream, fds.size()));
   }
 }
@@ -183,7 +187,7 @@ absl::StatusOr<ReceivedFds> ReceiveFds(Stream& stream, absl::Span<char> buffer,
         TryReceiveFds(stream, buffer, max_fds);
     if (!received.ok() || !received->data.would_block()) return received;
     const absl::StatusOr<bool> ready = PollUntil(stream.fd(), POLLIN, end);
-    if (!ready.ok()) return ready.status();
+    if (!ready.ok()) return NotPolled(ready.status(), Receive(stream, max_fds));
     if (!*ready) return TooLate(Receive(stream, max_fds));
   }
 }

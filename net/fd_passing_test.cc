@@ -325,6 +325,28 @@ TEST(FdPassingTest, RemembersAResetThatASendWasTold) {
       0);
 }
 
+TEST(FdPassingTest, SaysForWhatItCouldNotWait) {
+  EXPECT_EQ(InChild([] {
+              auto [sender, receiver] = Connected();
+              DenySyscalls({SYS_ppoll}, EINVAL);
+              if (Hear(receiver, 1).status() !=
+                  ErrnoStatus(EINVAL,
+                              "poll to recvmsg from unix:(unnamed) with at "
+                              "most 1 descriptors")) {
+                return 1;
+              }
+              while (sender.TryWrite("x")->bytes().has_value()) {
+              }
+              return SendFds(sender, "x", {}, Soon()) ==
+                             ErrnoStatus(EINVAL,
+                                         "poll to sendmsg to unix:(unnamed) "
+                                         "with 0 descriptors")
+                         ? 0
+                         : 2;
+            }),
+            0);
+}
+
 TEST(FdPassingTest, SaysWhatCannotBeSent) {
   auto [sender, receiver] = Connected();
   const UniqueFd file = AnyFile();

@@ -308,7 +308,8 @@ class Clock {
 };
 
 // Who is not waited for is left out: it would report that it has hung up.
-absl::Status Wait(std::array<pollfd, 2>& items, absl::Duration left) {
+absl::Status Wait(std::array<pollfd, 2>& items, absl::Duration left,
+                  const Stream& a, const Stream& b) {
   for (pollfd& item : items) {
     if (item.events == 0) item.fd = -1;
   }
@@ -318,15 +319,17 @@ absl::Status Wait(std::array<pollfd, 2>& items, absl::Duration left) {
                  left == absl::InfiniteDuration() ? nullptr : &timeout,
                  nullptr);
   });
-  return ready == -1 ? ErrnoStatus(errno, "poll") : absl::OkStatus();
+  return ready == -1 ? ErrnoStatus(errno, absl::StrCat("poll of ", a.peer(),
+                                                       " and ", b.peer()))
+                     : absl::OkStatus();
 }
 
 // OK once both ways are done.
-absl::Status MoveAll(Way& there, Way& back, int a, int b,
+absl::Status MoveAll(Way& there, Way& back, const Stream& a, const Stream& b,
                      const RelayOptions& options) {
   const NoSigpipe no_sigpipe;
-  const NonBlocking a_does_not_block(a);
-  const NonBlocking b_does_not_block(b);
+  const NonBlocking a_does_not_block(a.fd());
+  const NonBlocking b_does_not_block(b.fd());
   Clock clock(options);
   bool there_may_move = true;
   bool back_may_move = true;
@@ -344,9 +347,12 @@ absl::Status MoveAll(Way& there, Way& back, int a, int b,
     const int a_events = there.wants_of_from() | back.wants_of_to();
     const int b_events = back.wants_of_from() | there.wants_of_to();
     std::array<pollfd, 2> items = {
-        pollfd{.fd = a, .events = static_cast<short>(a_events), .revents = 0},
-        pollfd{.fd = b, .events = static_cast<short>(b_events), .revents = 0}};
-    if (absl::Status s = Wait(items, clock.Left()); !s.ok()) return s;
+        pollfd{
+            .fd = a.fd(), .events = static_cast<short>(a_events), .revents = 0},
+        pollfd{.fd = b.fd(),
+               .events = static_cast<short>(b_events),
+               .revents = 0}};
+    if (absl::Status s = Wait(items, clock.Left(), a, b); !s.ok()) return s;
     there_may_move =
         !there.done() && items[there.wants_of_from() != 0 ? 0 : 1].revents != 0;
     back_may_move =
@@ -361,7 +367,7 @@ Relayed Relay(Stream& a, Stream& b, const RelayOptions& options) {
   Side side_b = {.stream = b};
   Way there(side_a, side_b);
   Way back(side_b, side_a);
-  absl::Status status = MoveAll(there, back, a.fd(), b.fd(), options);
+  absl::Status status = MoveAll(there, back, a, b, options);
   if (ErrnoOf(status) == 0 && !status.ok()) {  // One of the limits.
     status = absl::Status(status.code(),
                           absl::StrCat("relay between ", a.peer(), " and ",

@@ -594,6 +594,22 @@ TEST(RelaySigpipeTest, ChangesNoDisposition) {
             7);
 }
 
+TEST(RelayTest, SaysBetweenWhomItCouldNotWait) {
+  EXPECT_EQ(InChild([] {
+              auto [a, inner_a] = Connected("tcp");
+              auto [b, inner_b] = Connected("tcp");
+              DenySyscalls({SYS_ppoll}, EINVAL);  // As RLIMIT_NOFILE of 0 does.
+              const absl::Status status = Relay(inner_a, inner_b).status;
+              return status == ErrnoStatus(
+                                   EINVAL,
+                                   absl::StrCat("poll of ", inner_a.peer(),
+                                                " and ", inner_b.peer()))
+                         ? 0
+                         : 1;
+            }),
+            0);
+}
+
 TEST(RelayTest, SaysWhichStreamWasClosedToBeginWith) {
   auto [a, inner_a] = Connected("tcp");
   auto [b, inner_b] = Connected("tcp");

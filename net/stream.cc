@@ -59,7 +59,10 @@ absl::StatusOr<ssize_t> CallUntil(int fd, short events,
     if (n >= 0) return n;
     if (errno != EAGAIN) return ErrnoStatus(errno, describe());
     const absl::StatusOr<bool> ready = PollUntil(fd, events, deadline);
-    if (!ready.ok()) return ready.status();
+    if (!ready.ok()) {
+      return ErrnoStatus(ErrnoOf(ready.status()),
+                         absl::StrCat("poll to ", describe()));
+    }
     if (!*ready) return TooLate(describe());
   }
 }

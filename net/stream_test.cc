@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -29,6 +30,7 @@
 #include "absl/status/status.h"
 #include "absl/status/status_matchers.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -397,6 +399,27 @@ TEST_P(StreamTest, SaysHowMuchWasTakenBeforeTheDeadline) {
       StatusIs(absl::StatusCode::kDeadlineExceeded,
                AllOf(EndsWith(" of 67108866 bytes: deadline exceeded"),
                      Not(HasSubstr(" after 0 of")))));
+}
+
+TEST_P(StreamTest, SaysForWhatItCouldNotWait) {
+  EXPECT_EQ(InChild([] {
+              auto [client, server] = Connected(GetParam());
+              constexpr rlimit kNone = {.rlim_cur = 0, .rlim_max = 0};
+              if (setrlimit(RLIMIT_NOFILE, &kNone) != 0) return 1;
+              if (ReadByte(server, Soon()).status() !=
+                  ErrnoStatus(EINVAL, absl::StrCat("poll to recv from ",
+                                                   server.peer()))) {
+                return 2;
+              }
+              const absl::Status unsaid =
+                  client.WriteAll(std::string(size_t{64} << 20, 'x'), Soon());
+              return absl::StartsWith(unsaid.message(),
+                                      absl::StrCat("poll to send to ",
+                                                   client.peer(), " after "))
+                         ? 0
+                         : 3;
+            }),
+            0);
 }
 
 TEST_P(StreamTest, GathersPiecesInTheirOrderAndScattersThemAgain) {
