@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/net/stream.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -227,7 +228,10 @@ absl::StatusOr<Stream> Stream::Adopt(UniqueFd socket) {
     return absl::InvalidArgumentError(absl::StrCat(
         "adopt descriptor ", socket.get(), ": expected a stream socket"));
   }
-  return Stream(std::move(socket), *peer);
+  if (fcntl(socket.get(), F_SETFD, FD_CLOEXEC) == -1) {
+    return ErrnoStatus(errno, absl::StrCat("FD_CLOEXEC for ", *peer));
+  }
+  return Stream(std::move(socket), peer->Unmapped());
 }
 
 // The kernel keeps one error for a socket and forgets it with the first call

@@ -103,8 +103,10 @@ class Stream {
   static absl::StatusOr<Stream> Connect(
       const Address& address, absl::Time deadline = absl::InfiniteFuture(),
       const ConnectOptions& options = ConnectOptions());
-  // Takes over a connected stream socket that came from elsewhere.
-  // InvalidArgument if it is a socket of another kind.
+  // Takes over a connected stream socket that came from elsewhere, and makes it
+  // close-on-exec. As where it is accepted, a peer that came by IPv4 to a
+  // socket for both families is one of IPv4. InvalidArgument if it is a socket
+  // of another kind.
   static absl::StatusOr<Stream> Adopt(UniqueFd socket);
   // REQUIRES: `socket` is a stream socket connected to `peer`. Asks the kernel
   // nothing: for those who have just accepted it.

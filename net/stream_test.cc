@@ -804,6 +804,25 @@ TEST(StreamAdoptTest, TakesAConnectedStreamSocket) {
   EXPECT_THAT(ReadByte(*other), IsOkAndHolds(IoResult::Bytes(1)));
 }
 
+TEST(StreamAdoptTest, MakesOfItWhatAcceptDoes) {
+  absl::StatusOr<Listener> listener = Listener::Open(Address::Everywhere(0));
+  ASSERT_THAT(listener, IsOk());
+  if (!listener->address().both_families()) {
+    GTEST_SKIP() << "this machine has no IPv6";
+  }
+  const Address by_v4 =
+      *Address::Parse(absl::StrCat("127.0.0.1:", *listener->address().port()));
+  const absl::StatusOr<Stream> client = Stream::Connect(by_v4, Soon());
+  ASSERT_THAT(client, IsOk());
+  UniqueFd accepted(accept4(listener->fd(), nullptr, nullptr, 0));
+  ASSERT_TRUE(accepted.valid());
+  ASSERT_EQ(fcntl(accepted.get(), F_GETFD), 0);
+  const absl::StatusOr<Stream> adopted = Stream::Adopt(std::move(accepted));
+  ASSERT_THAT(adopted, IsOk());
+  EXPECT_EQ(fcntl(adopted->fd(), F_GETFD), FD_CLOEXEC);
+  EXPECT_THAT(LocalAddressOf(client->fd()), IsOkAndHolds(adopted->peer()));
+}
+
 TEST(StreamAdoptTest, RefusesWhatIsNoConnectedStreamSocket) {
   EXPECT_EQ(ErrnoOf(Stream::Adopt(UniqueFd()).status()), EBADF);
   UniqueFd file(open("/dev/null", O_RDONLY | O_CLOEXEC));
