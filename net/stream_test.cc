@@ -401,6 +401,28 @@ TEST_P(StreamTest, SaysHowMuchWasTakenBeforeTheDeadline) {
                      Not(HasSubstr(" after 0 of")))));
 }
 
+// A peer that reads as fast as this end writes never makes it wait. Here it is
+// not even asked whether there is room again.
+TEST_P(StreamTest, EndsAWriteAtItsDeadlineThoughThereIsRoom) {
+  EXPECT_EQ(InChild([] {
+              auto [client, server] = Connected(GetParam());
+              const std::string much(size_t{64} << 20, 'x');
+              TrapSyscalls({SYS_ppoll});
+              return client.WriteAll(much, absl::InfinitePast()).code() ==
+                             absl::StatusCode::kDeadlineExceeded
+                         ? 0
+                         : 1;
+            }),
+            0);
+
+  auto [client, server] = Connected(GetParam());
+  const std::vector<std::string_view> pieces(IOV_MAX + 1, "x");
+  EXPECT_EQ(client.WriteAllV(pieces, absl::InfinitePast()),
+            absl::DeadlineExceededError(absl::StrCat(
+                "send to ", client.peer(), " after ", IOV_MAX, " of ",
+                IOV_MAX + 1, " bytes: deadline exceeded")));
+}
+
 TEST_P(StreamTest, SaysForWhatItCouldNotWait) {
   EXPECT_EQ(InChild([] {
               auto [client, server] = Connected(GetParam());
