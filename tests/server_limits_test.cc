@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The real server keeps its limits, fairly, and heals by itself.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status_matchers.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "brood/net/address.h"
+#include "brood/net/stream.h"
+#include "brood/proc/child.h"
+#include "brood/proc/exit_status.h"
+#include "brood/proc/fork.h"
+#include "brood/proc/posix.h"
+#include "brood/tests/server_process.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace brood {
+namespace {
+
+using ::absl_testing::IsOk;
+using ::absl_testing::IsOkAndHolds;
+using ::testing::HasSubstr;
+using ::testing::Optional;
+
+ServerProcess StartServer(std::vector<std::string> more) {
+  std::vector<std::string> args = {"--listen=127.0.0.1:0"};
+  args.insert(args.end(), more.begin(), more.end());
+  return ServerProcess(args);
+}
+
+// A client from 127.0.0.`host`.
+Stream Come(const ServerProcess& server, int host) {
+  absl::StatusOr<Stream> stream = Stream::Connect(
+      server.address(), absl::InfiniteFuture(),
+      {.source = *Address::Parse(absl::StrCat("127.0.0.", host, ":0"))});
+  EXPECT_THAT(stream, IsOk());
+  return *std::move(stream);
+}
+
+bool Echoes(Stream& stream) {
+  std::array<char, 1> byte;
+  if (!stream.WriteAll("x").ok()) return false;
+  const absl::StatusOr<IoResult> got = stream.Read(absl::MakeSpan(byte));
+  return got.ok() && got->bytes() == 1;
+}
+
+std::string ReadAll(Stream& stream) {
+  std::string all;
+  std::array<char, 4096> buffer;
+  for (;;) {
+    const absl::StatusOr<IoResult> got = stream.Read(absl::MakeSpan(buffer));
+    if (!got.ok() || got->end()) return all;
+    all.append(buffer.data(), *got->bytes());
+  }
+}
+
+TEST(ServerLimitsTest, AFloodFromOneSourceDoesNotShutTheDoorOnAnother) {
+  ServerProcess server =
+      StartServer({"--max_connections=4", "--max_waiting=64"});
+  std::vector<Stream> flood;
+  for (int i = 0; i < 60; ++i) flood.push_back(Come(server, 2));
+  ASSERT_TRUE(Echoes(flood.front()));
+  Stream other = Come(server, 3);
+  flood.erase(flood.begin());  // One slot is free, and it is the other's turn.
+  EXPECT_TRUE(Echoes(other));
+}
+
+TEST(ServerLimitsTest, TheOneTooManyWaitsOrIsRefused) {
+  ServerProcess queueing = StartServer({"--max_connections=1"});
+  Stream inside = Come(queueing, 1);
+  ASSERT_TRUE(Echoes(inside));
+  Stream waiting = Come(queueing, 1);
+  ASSERT_THAT(waiting.WriteAll("x"), IsOk());
+  ASSERT_THAT(inside.Close(), IsOk());
+  std::array<char, 1> byte;
+  EXPECT_THAT(waiting.Read(absl::MakeSpan(byte)),
+              IsOkAndHolds(IoResult::Bytes(1)));
+
+  ServerProcess refusing = StartServer(
+      {"--max_connections=1", "--at_limit=refuse", "--at_limit_message=full"});
+  Stream first = Come(refusing, 1);
+  ASSERT_TRUE(Echoes(first));
+  Stream refused = Come(refusing, 1);
+  EXPECT_EQ(ReadAll(refused), "full\n");
+  EXPECT_THAT(refusing.NextLogLine(), Optional(HasSubstr("turned away")));
+}
+
+TEST(ServerLimitsTest, ASourceHasItsLimitAndOthersTheirs) {
+  ServerProcess server =
+      StartServer({"--max_connections_per_source=2", "--at_limit=reset"});
+  Stream first = Come(server, 2);
+  Stream second = Come(server, 2);
+  ASSERT_TRUE(Echoes(first));
+  ASSERT_TRUE(Echoes(second));
+  Stream third = Come(server, 2);
+  std::array<char, 1> byte;
+  EXPECT_EQ(ErrnoOf(third.Read(absl::MakeSpan(byte)).status()), ECONNRESET);
+  Stream other = Come(server, 3);
+  EXPECT_TRUE(Echoes(other));
+}
+
+TEST(ServerLimitsTest, ASilentConnectionIsEndedAndSaysWhy) {
+  ServerProcess server = StartServer({"--idle_timeout=50ms"});
+  Stream silent = Come(server, 1);
+  EXPECT_EQ(ReadAll(silent), "");
+  EXPECT_THAT(server.NextLogLine(), Optional(HasSubstr("because idle for")));
+}
+
+TEST(ServerLimitsTest, NewRulesHoldAsSoonAsTheirFileIsWritten) {
+  const std::string path = absl::StrCat(testing::TempDir(), "/live.rules");
+  std::ofstream(path) << "allow all\n";
+  ServerProcess server = StartServer({absl::StrCat("--rules=", path)});
+  Stream allowed = Come(server, 2);
+  EXPECT_TRUE(Echoes(allowed));
+  std::ofstream(path) << "deny 127.0.0.2\nallow all\n";
+  EXPECT_THAT(server.NextLogLineWith("rules hold"), Optional(HasSubstr("2")));
+  Stream denied = Come(server, 2);
+  EXPECT_EQ(ReadAll(denied), "");
+  std::ofstream(path) << "deny 127.0.0.2\nalow all\n";
+  EXPECT_THAT(server.NextLogLineWith("the old rules stay"),
+              Optional(HasSubstr(absl::StrCat(path, ":2:1: "))));
+  Stream still_denied = Come(server, 2);
+  EXPECT_EQ(ReadAll(still_denied), "");
+  EXPECT_TRUE(Echoes(allowed));  // Who is inside stays.
+}
+
+// Clients of a forked crowd connect, say that they have, and ask only once the
+// server has been told to stop: it owes each of them an answer.
+void ExpectNobodyLostInADrain(const std::vector<std::string>& flags) {
+  constexpr int kProcesses = 4;
+  constexpr int kClientsOfEach = 250;
+  ServerProcess server = StartServer(flags);
+  const Address address = server.address();
+  std::array<int, 2> connected;
+  std::array<int, 2> go;
+  ASSERT_EQ(pipe2(connected.data(), O_CLOEXEC), 0);
+  ASSERT_EQ(pipe2(go.data(), O_CLOEXEC), 0);
+  std::vector<Child> crowd;
+  for (int i = 0; i < kProcesses; ++i) {
+    absl::StatusOr<Child> child = Fork({}, [&] {
+      (void)close(go[1]);
+      std::vector<Stream> clients;
+      for (int k = 0; k < kClientsOfEach; ++k) {
+        absl::StatusOr<Stream> stream = Stream::Connect(address);
+        if (!stream.ok()) return 2;
+        clients.push_back(*std::move(stream));
+      }
+      (void)!write(connected[1], "x", 1);
+      char byte;
+      (void)!read(go[0], &byte, 1);
+      for (Stream& client : clients) {
+        if (!Echoes(client)) return 1;
+        if (!client.Close().ok()) return 3;
+      }
+      return 0;
+    });
+    ASSERT_THAT(child, IsOk());
+    crowd.push_back(*std::move(child));
+  }
+  for (int i = 0; i < kProcesses; ++i) {
+    char byte;
+    ASSERT_EQ(read(connected[0], &byte, 1), 1);
+  }
+  server.Signal(SIGTERM);
+  EXPECT_THAT(server.NextLogLineWith("draining"), Optional(HasSubstr("TERM")));
+  (void)close(go[1]);
+  for (Child& child : crowd) {
+    EXPECT_THAT(child.Wait(), IsOkAndHolds(ExitStatus::Exited(0)));
+  }
+  EXPECT_EQ(ErrnoOf(Stream::Connect(address).status()), ECONNREFUSED);
+  server.CloseItsOutput();
+  EXPECT_EQ(server.Wait(), ExitStatus::Exited(0));
+  (void)close(go[0]);
+  (void)close(connected[0]);
+  (void)close(connected[1]);
+}
+
+TEST(ServerLimitsTest, ADrainOfForksLosesNobody) {
+  ExpectNobodyLostInADrain({"--backlog=4096"});
+}
+
+TEST(ServerLimitsTest, ADrainOfFewPlacesLosesNobody) {
+  ExpectNobodyLostInADrain({"--max_connections=20", "--max_waiting=10000"});
+}
+
+TEST(ServerLimitsTest, ADrainOfWorkersLosesNobody) {
+  ExpectNobodyLostInADrain({"--model=prefork", "--workers=4"});
+}
+
+TEST(ServerLimitsTest, EveryModelServesAndDrains) {
+  for (const std::vector<std::string>& flags :
+       std::vector<std::vector<std::string>>{
+           {"--model=fork"},
+           {"--model=iterative"},
+           {"--model=prefork", "--workers=3"},
+           {"--model=prefork", "--connections_per_worker=1"},
+           {"--model=prefork", "--workers=2", "--", "cat"},
+           {"--model=iterative", "--", "cat"}}) {
+    ServerProcess server = StartServer(flags);
+    SCOPED_TRACE(server.ready_line());
+    for (int i = 0; i < 5; ++i) {
+      Stream client = Come(server, 1);
+      EXPECT_TRUE(Echoes(client));
+    }
+    server.Signal(SIGTERM);
+    EXPECT_EQ(server.Wait(), ExitStatus::Exited(0));
+  }
+}
+
+}  // namespace
+}  // namespace brood
