@@ -88,8 +88,10 @@ int PreforkWorker::Run() {
   SetDoing(Doing::kIdle);
   // Who has one client to serve will be heard of soon enough.
   if (task_.connections != 1) Tell(Kind::kLook);
-  // Before it waits it has been where a client will lead it: the code has been
+  // Before it waits it has been where a client will lead it, so that pages are
   // mapped, and each listener has its reserve.
+  slot_.SetPeer(Address());
+  slot_.since = Now();
   for (size_t i = 0; i < share_.listeners.size() && !IsInterrupted(); ++i) {
     LetIn(i);
   }

@@ -26,15 +26,16 @@
 // Static: as many as asked for, always. Dynamic: at least min_spare idle, at
 // most max_spare, within max_workers. A shortage is answered in the Decide()
 // that sees it, with one worker; each 50 ms that it lasts with twice as many as
-// before, up to 32. A surplus goes once it has lasted a second, a tenth of
-// max_workers each second, at least one.
+// before, up to 32, though never with more than max_spare would allow. A
+// surplus goes once it has lasted a second, a tenth of max_workers each second,
+// at least one.
 //
 // Whoever has served connections_per_worker (a tenth more or less, so that
 // those who began together do not end together) goes on serving until another
 // is ready, and then retires. A tenth of max_workers, at least one, may retire
 // at once, and as many may be there beyond max_workers meanwhile.
 //
-// With connections_per_worker = 1 a worker takes one client and ends: then
+// With connections_per_worker = 1 (ForkAhead) a worker takes one client; then
 // spares are replaced when they have taken their client, without limit, at once
 // if less than half of min_spare are left and else after a millisecond; and how
 // a busy one ends is its client's affair.
