@@ -211,16 +211,15 @@ absl::Status Prefork::StartWorker(const WorkerPolicy::Start& start) {
                                       .terms = terms_,
                                       .records = observer_ != nullptr,
                                       .counts_idle = counts_idle()};
+  const PreforkWorker::Task task = {.slot = slot,
+                                    .connections = start.connections,
+                                    .rules = board_.shared().rules};
   absl::StatusOr<Child> child =
       Fork({.exit_signal = reaper_.exit_signal(),
             .parent_death_signal = SIGKILL,
             .new_process_group = true,
             .keep_fds = keep},
-           [&] {
-             return PreforkWorker(
-                        share, {.slot = slot, .connections = start.connections})
-                 .Run();
-           });
+           [&] { return PreforkWorker(share, task).Run(); });
   if (!child.ok()) return child.status();
   Worker& worker = workers_[slot];
   worker.pid = child->pid();
@@ -489,14 +488,8 @@ void Prefork::SignalHandlers(int signo, EndCause cause) {
 
 void Prefork::SetRules(Rules rules) {
   terms_.rules = std::move(rules);
-  for (size_t slot = 0; slot < workers_.size(); ++slot) {
-    const WorkerPolicy::State state = policy_.state(slot);
-    if (state == WorkerPolicy::State::kIdle ||
-        state == WorkerPolicy::State::kBusy) {
-      policy_.Spent(slot);
-    }
-  }
-  if (loop_ != nullptr) Decide();
+  ++board_.shared().rules;
+  bell_.Wake();
 }
 
 // ---- How long a connection may take ----

@@ -106,7 +106,7 @@ class Prefork : public ProcessModel {
   size_t active() const override;
   bool Owns(pid_t pid) const override { return reaper_.Contains(pid); }
   void SignalHandlers(int signo, EndCause cause) override;
-  // For each worker once its connection has ended: another takes its place.
+  // Workers without a client are replaced at once, the others after theirs.
   void SetRules(Rules rules) override;
   size_t ChangeCapacity(int by) override;
   std::vector<LogField> State() const override;

@@ -73,6 +73,8 @@ class PreforkBoard {
     // Written by the parent.
     alignas(64) std::atomic<bool> draining;
     std::atomic<bool> stop;  // Take no client any more.
+    // Whoever was forked with other rules than these is to go.
+    std::atomic<uint64_t> rules;
     std::atomic<int64_t> handshakes_until;
     std::atomic<int32_t> low_water;
     // Written by all. How many workers are idle, where spares are wanted; a

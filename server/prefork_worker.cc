@@ -101,6 +101,8 @@ int PreforkWorker::Run() {
     if (last_.has_value()) return ServeLast();
     if (shared.draining) return Drain();
     if (slot_.retire) return Retire();
+    // Its successor will look before it waits.
+    if (shared.rules != task_.rules) return 0;
     std::array<epoll_event, 8> events;
     const int count = RetryOnEintr([&] {
       return epoll_wait(epoll_.get(), events.data(), events.size(), -1);
@@ -114,7 +116,8 @@ int PreforkWorker::Run() {
 bool PreforkWorker::IsInterrupted() const {
   const PreforkBoard::Shared& shared = share_.board.shared();
   if (shared.stop || broken_ || last_.has_value()) return true;
-  return !draining_ && (shared.draining || slot_.retire);
+  return !draining_ &&
+         (shared.draining || slot_.retire || shared.rules != task_.rules);
 }
 
 bool PreforkWorker::LetIn(size_t listener) {

@@ -75,6 +75,9 @@ class PreforkWorker {
     size_t slot = 0;
     // After so many it is spent; 0 for never. After 1 it ends.
     uint64_t connections = 0;
+    // What the board says of rules when the worker is forked. Read in the
+    // parent: by the time the child looks, they may be others than its own.
+    uint64_t rules = 0;
   };
 
   PreforkWorker(const Share& share, const Task& task);
