@@ -199,8 +199,8 @@ class ProxyHeaderParser {
 // IPv6 addresses, which mean nothing elsewhere and are left out.
 // InvalidArgument for what its version has no words for: a unix socket in
 // version 1 (leave the endpoints out: UNKNOWN), two families at once, what
-// Address::Everywhere makes, more than 65535 bytes, anything but `local` in a local one, a unix abstract name that
-// is empty or ends in NUL.
+// Address::Everywhere makes, more than 65535 bytes, anything but `local` in a
+// local one, a unix abstract name that is empty or ends in NUL.
 absl::StatusOr<std::string> FormatProxyHeader(const ProxyHeader& header);
 
 // Takes what there is of the header from the socket `fd`, and not a byte more;

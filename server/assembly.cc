@@ -5,7 +5,10 @@
 #include <grp.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -138,17 +141,28 @@ ForkPerConnection::Options ToModel(const ServerOptions& options,
   return model;
 }
 
+WorkerPolicy::Options ToPolicy(const ServerOptions::Workers& workers) {
+  // With one client each it is spares that are wanted, however many serve.
+  if (workers.connections_per_worker == 1) {
+    const size_t spares = workers.fixed.value_or(workers.min_spare);
+    return WorkerPolicy::Options::ForkAhead(spares,
+                                            std::max(spares, workers.max));
+  }
+  WorkerPolicy::Options policy =
+      workers.fixed.has_value()
+          ? WorkerPolicy::Options::Static(*workers.fixed)
+          : WorkerPolicy::Options::Dynamic(workers.min_spare, workers.max_spare,
+                                           workers.max);
+  policy.connections_per_worker = workers.connections_per_worker;
+  return policy;
+}
+
 Prefork::Options ToPrefork(const ServerOptions& options, const Rules& rules) {
-  const ServerOptions::Workers& workers = options.workers;
   Prefork::Options model = {
-      .workers = workers.fixed.has_value()
-                     ? WorkerPolicy::Options::Static(*workers.fixed)
-                     : WorkerPolicy::Options::Dynamic(
-                           workers.min_spare, workers.max_spare, workers.max),
+      .workers = ToPolicy(options.workers),
       .terms = {.rules = rules, .limits = options.handler.limits},
       .handler_timeout =
           options.patience.handler.value_or(absl::InfiniteDuration())};
-  model.workers.connections_per_worker = workers.connections_per_worker;
   // So that servers that begin together do not recycle together.
   model.workers.seed =
       static_cast<uint64_t>(absl::ToInt64Nanoseconds(MonotonicNow()));

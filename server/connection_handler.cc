@@ -19,9 +19,9 @@ constexpr int kCannotBegin = 126;
 
 }  // namespace
 
-// An end counts as a byte, for it has a sequence number. Of a connection that is
-// over for both (closed, as far as the descriptor tells) each side had one; or
-// it was reset, and had none, which cannot be told any more.
+// An end counts as a byte, for it has a sequence number. Of a connection that
+// is over for both (closed, as far as the descriptor tells) each side had one;
+// or it was reset, and had none, which cannot be told any more.
 TcpTotals TcpTotals::Of(int fd) {
   const absl::StatusOr<TcpInfo> info = TcpInfoOf(fd);
   if (!info.ok()) return {};

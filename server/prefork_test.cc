@@ -417,8 +417,8 @@ TEST_F(PreforkTest, LetsClientsWaitWhenAllWorkersAreBusy) {
   for (Stream* client : {&first, &second, &third}) {
     ASSERT_THAT(client->Close(), IsOk());
   }
+  AwaitEnds(3);
   RunUntil([&] { return StateOf("workers") == 1; });
-  EXPECT_EQ(ends_.size(), 3);
   DrainNow();
 }
 
