@@ -199,7 +199,9 @@ void Child::KillAndReap(absl::Time deadline) noexcept {
 }
 
 void Child::Drop(absl::Time deadline) && {
-  if (OwesWait()) KillAndReap(deadline);
+  // What is left here is nobody's, whether or not it has died in time.
+  Child dropped = std::move(*this);
+  if (dropped.OwesWait()) dropped.KillAndReap(deadline);
 }
 
 // __WALL: also those that send no SIGCHLD as they end, which Fork() makes and a
