@@ -106,6 +106,10 @@ struct ConnectionLimits {
                          const ConnectionLimits&) = default;
 };
 
+// What becomes of a client for whom there is no slot: it waits for one, is told
+// so and hears an end, or is reset.
+enum class AtLimit { kQueue, kRefuse, kReset };
+
 class Admission {
  private:
   struct State;

@@ -33,7 +33,6 @@
 #include "brood/server/connection_log.h"
 #include "brood/server/exec_handler.h"
 #include "brood/server/fork_per_connection.h"
-#include "brood/server/gate.h"
 #include "brood/server/iterative.h"
 #include "brood/server/notify.h"
 #include "brood/server/options.h"
@@ -94,24 +93,12 @@ absl::StatusOr<gid_t> GroupOf(const std::string& text) {
   return absl::NotFoundError(absl::StrCat("there is no group ", text));
 }
 
-Gate::AtLimit ToGate(ServerOptions::AtLimit at_limit) {
-  switch (at_limit) {
-    case ServerOptions::AtLimit::kRefuse:
-      return Gate::AtLimit::kRefuse;
-    case ServerOptions::AtLimit::kReset:
-      return Gate::AtLimit::kReset;
-    case ServerOptions::AtLimit::kQueue:
-      break;
-  }
-  return Gate::AtLimit::kQueue;
-}
-
 ForkPerConnection::Options ToModel(const ServerOptions& options,
                                    const Rules& rules) {
   ForkPerConnection::Options model = {
       .gate = {.limits = options.admit.limits,
                .source_lengths = options.admit.source_lengths,
-               .at_limit = ToGate(options.admit.at_limit),
+               .at_limit = options.admit.at_limit,
                .max_waiting = options.admit.max_waiting,
                .message = options.admit.message,
                .rules = rules},
@@ -188,6 +175,19 @@ absl::StatusOr<std::unique_ptr<Assembly>> Assembly::Create(
 }
 
 absl::Status Assembly::ReadEnvironment() {
+  // While what is open was open before: a number that nobody gave us could
+  // become one of ours. TellReady closes its own; of the first three it has a
+  // copy.
+  if (options_.ready_fd.has_value()) {
+    const int fd = *options_.ready_fd;
+    if (fcntl(fd, F_GETFD) == -1) {
+      return ErrnoStatus(errno, absl::StrCat("--ready_fd=", fd));
+    }
+    ready_ = UniqueFd(fd > STDERR_FILENO
+                          ? fd
+                          : fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    (void)fcntl(ready_.get(), F_SETFD, FD_CLOEXEC);
+  }
   const NotifyVariables variables = NotifyVariables::FromEnvironment();
   absl::StatusOr<Notifier> notifier = Notifier::Create(variables);
   if (absl::IsInvalidArgument(notifier.status())) return notifier.status();
@@ -368,15 +368,7 @@ absl::Status Assembly::Run() {
   options.notifier = &*notifier_;
   options.watchdog = watchdog_;
   options.log_format = options_.log_format;
-  if (options_.ready_fd.has_value()) {
-    // TellReady closes what it is given; of the first three it has a copy.
-    const int fd = *options_.ready_fd;
-    options.ready_fd = UniqueFd(
-        fd > STDERR_FILENO ? fd : fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO));
-    if (!options.ready_fd.valid() || fcntl(fd, F_GETFD) == -1) {
-      return ErrnoStatus(errno, absl::StrCat("--ready_fd=", fd));
-    }
-  }
+  options.ready_fd = std::move(ready_);
   if (rules_file_.has_value()) {
     options.on_hangup = [this]() -> absl::Status {
       absl::StatusOr<Rules> rules = rules_file_->Load();

@@ -38,6 +38,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "brood/net/listener.h"
+#include "brood/proc/unique_fd.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/notify.h"
 #include "brood/server/options.h"
@@ -72,6 +73,7 @@ class Assembly {
   absl::Status Prepare(PollLoop& loop, const SuperviseOptions::Log& log);
 
   ServerOptions options_;
+  UniqueFd ready_;
   std::optional<Notifier> notifier_;
   absl::Status nobody_to_notify_;
   std::optional<absl::Duration> watchdog_;

@@ -438,7 +438,7 @@ void ForkPerConnection::TickSoon() {
 
 void ForkPerConnection::Drain(absl::AnyInvocable<void()> done) {
   done_ = std::move(done);
-  acceptor_.Drain([this] { CallDone(); });
+  acceptor_.Drain([this] { CallDoneSoon(); });
 }
 
 void ForkPerConnection::CallDone() {
@@ -446,6 +446,16 @@ void ForkPerConnection::CallDone() {
       active() == 0) {
     std::exchange(done_, nullptr)();
   }
+}
+
+void ForkPerConnection::CallDoneSoon() {
+  constexpr absl::Duration kLookAgain = absl::Milliseconds(10);
+  CallDone();
+  if (done_ == nullptr) return;
+  loop_->CallAfter(kLookAgain, [this] {
+    CallDoneSoon();
+    return absl::OkStatus();
+  });
 }
 
 void ForkPerConnection::SignalHandlers(int signo, EndCause cause) {

@@ -168,6 +168,8 @@ class ForkPerConnection : public ProcessModel {
 
   void Tell(const absl::Status& status);
   void CallDone();
+  // Some leave without a process, and so without an end that is reported.
+  void CallDoneSoon();
 
   Acceptor acceptor_;
   ConnectionHandler& handler_;

@@ -15,6 +15,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -25,6 +26,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "brood/net/address.h"
+#include "brood/net/address_range_set.h"
 #include "brood/net/listener.h"
 #include "brood/net/stream.h"
 #include "brood/proc/exit_status.h"
@@ -242,6 +244,18 @@ TEST_F(ForkPerConnectionTest, SaysWhyAProgramThatHasVanishedIsNotStarted) {
   }
   EXPECT_EQ(model_->active(), 0);
   EXPECT_EQ(model_->admission().connections(), 0);
+}
+
+TEST_F(ForkPerConnectionTest, IsDrainedWhenTheLastToLeaveNeverHadAProcess) {
+  EchoHandler echo;
+  Start(echo, {.gate = {.trusted_proxies = *AddressRangeSet::Parse("127.0.0.1"),
+                        .proxy_timeout = absl::Milliseconds(20)}});
+  Stream silent = Connect();
+  Await([&] { return std::get<uint64_t>(model_->State().at(1).value) == 1; });
+  bool done = false;
+  model_->Drain([&] { done = true; });
+  Await([&] { return done; });
+  EXPECT_EQ(ends_.size(), 0);
 }
 
 TEST_F(ForkPerConnectionTest, LimitsWhatAHandlerMayUse) {

@@ -79,8 +79,6 @@ struct Entrant {
 
 class Gate {
  public:
-  enum class AtLimit { kQueue, kRefuse, kReset };
-
   struct Options {
     ConnectionLimits limits = {};
     // How much of an address is its source.

@@ -168,7 +168,7 @@ TEST_F(GateTest, LeavesClientsInTheKernelsQueueWithoutAWaitingRoom) {
 
 TEST_F(GateTest, RefusesOrResetsWhoFindsTheServerFull) {
   Open({.limits = {.max_connections = 1},
-        .at_limit = Gate::AtLimit::kRefuse,
+        .at_limit = AtLimit::kRefuse,
         .message = "full"});
   const Stream first = Come();
   EXPECT_TRUE(wanted_);
@@ -178,7 +178,7 @@ TEST_F(GateTest, RefusesOrResetsWhoFindsTheServerFull) {
   const Stream next = Come();
   EXPECT_EQ(inside_.size(), 1);
 
-  Open({.limits = {.max_connections = 1}, .at_limit = Gate::AtLimit::kReset});
+  Open({.limits = {.max_connections = 1}, .at_limit = AtLimit::kReset});
   const Stream inside = Come();
   Stream reset = Come();
   EXPECT_TRUE(IsReset(reset));
@@ -284,7 +284,7 @@ TEST_F(GateTest, TurnsAwayAllWhoWait) {
 }
 
 TEST_F(GateTest, TellsAFloodByItsNumber) {
-  Open({.limits = {.max_connections = 1}, .at_limit = Gate::AtLimit::kReset});
+  Open({.limits = {.max_connections = 1}, .at_limit = AtLimit::kReset});
   const Stream inside = Come();
   for (int i = 0; i < 100; ++i) Come();
   EXPECT_EQ(gate_->turned_away(), 100);

@@ -168,7 +168,6 @@ absl::Status ParseModel(std::string_view value, Draft& draft) {
 }
 
 absl::Status ParseAtLimit(std::string_view value, Draft& draft) {
-  using AtLimit = ServerOptions::AtLimit;
   for (const auto& [name, at_limit] : {std::pair("queue", AtLimit::kQueue),
                                        std::pair("refuse", AtLimit::kRefuse),
                                        std::pair("reset", AtLimit::kReset)}) {
@@ -1072,7 +1071,6 @@ absl::Status Parser::AgreeOnWorkers() {
 }
 
 absl::Status Parser::AgreeOnClients() {
-  using AtLimit = ServerOptions::AtLimit;
   ServerOptions& options = draft_.options;
   const std::string_view at_limit = Given("at_limit").value_or("queue");
   if (options.admit.at_limit != AtLimit::kRefuse) {

@@ -58,8 +58,6 @@ namespace brood {
 
 struct ServerOptions {
   enum class Model { kFork, kIterative, kPrefork };
-  // What becomes of a client for whom there is no slot.
-  enum class AtLimit { kQueue, kRefuse, kReset };
 
   // For Listener::Open(): options of TCP only where the address is, those of a
   // path only where it has one.

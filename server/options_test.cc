@@ -45,7 +45,6 @@ using ::testing::Not;
 using ::testing::StartsWith;
 
 using Args = std::vector<std::string_view>;
-using AtLimit = ServerOptions::AtLimit;
 using Model = ServerOptions::Model;
 
 int PrintPlaces(absl::Span<const std::string_view> args) {
