@@ -17,6 +17,7 @@
 
 #include "absl/status/status_matchers.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
@@ -70,6 +71,16 @@ std::string ReadAll(Stream& stream) {
   }
 }
 
+// Asks for the state of the server until it says this.
+void WaitUntilItSays(ServerProcess& server, std::string_view state) {
+  std::optional<std::string> line;
+  do {
+    server.Signal(SIGUSR1);
+    line = server.NextLogLineWith("serving: ");
+  } while (line.has_value() && !absl::StrContains(*line, state));
+  ASSERT_TRUE(line.has_value()) << "it ended before it said " << state;
+}
+
 TEST(ServerLimitsTest, AFloodFromOneSourceDoesNotShutTheDoorOnAnother) {
   ServerProcess server =
       StartServer({"--max_connections=4", "--max_waiting=64"});
@@ -77,6 +88,7 @@ TEST(ServerLimitsTest, AFloodFromOneSourceDoesNotShutTheDoorOnAnother) {
   for (int i = 0; i < 60; ++i) flood.push_back(Come(server, 2));
   ASSERT_TRUE(Echoes(flood.front()));
   Stream other = Come(server, 3);
+  WaitUntilItSays(server, " active 4 waiting 57 ");
   flood.erase(flood.begin());  // One slot is free, and it is the other's turn.
   EXPECT_TRUE(Echoes(other));
 }
