@@ -44,18 +44,22 @@ absl::StatusOr<Child> ConnectionHandler::Start(Stream& stream,
                                                const ConnectionInfo& info,
                                                const HandlerProcess& process) {
   const int connection = stream.fd();
-  return Fork({.exit_signal = process.exit_signal,
-               .parent_death_signal = SIGKILL,
-               .new_process_group = true,
-               .keep_fds = absl::MakeConstSpan(&connection, 1)},
-              [&] {
-                if (!process.limits.Apply().ok()) return kCannotBegin;
-                const int code = Handle(stream, info);
-                if (process.totals != nullptr) {
-                  *process.totals = TcpTotals::Of(connection);
-                }
-                return code;
-              });
+  return Fork(
+      {.exit_signal = process.exit_signal,
+       .parent_death_signal = SIGKILL,
+       .new_process_group = true,
+       .keep_fds = absl::MakeConstSpan(&connection, 1)},
+      [&] {
+        // Each page of code that a child runs through is mapped anew.
+        if (!process.limits.entries().empty() && !process.limits.Apply().ok()) {
+          return kCannotBegin;
+        }
+        const int code = Handle(stream, info);
+        if (process.totals != nullptr) {
+          *process.totals = TcpTotals::Of(connection);
+        }
+        return code;
+      });
 }
 
 }  // namespace brood

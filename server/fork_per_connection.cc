@@ -149,7 +149,7 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
   gate_.OnEvent([this](const LogEvent& event) {
     if (event_observer_ != nullptr) event_observer_(event);
   });
-  gate_.Start(loop, [this](Entrant entrant) { Enter(std::move(entrant)); });
+  gate_.Start(loop, [this](Entrant&& entrant) { Enter(std::move(entrant)); });
   acceptor_.OnTrouble([this](const absl::Status& status) {
     // The door is open, but somebody stands in it.
     if (status.ok() && !waiting_.empty()) return;
@@ -161,12 +161,13 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
   return absl::OkStatus();
 }
 
-void ForkPerConnection::Enter(Entrant entrant) {
+void ForkPerConnection::Enter(Entrant&& entrant) {
   if (waiting_.empty()) {
     const absl::Status status = StartOne(entrant);
     if (status.ok()) return;
     if (!IsShortage(status)) {
-      TellNotStarted(entrant, status);
+      const Entrant gone = std::move(entrant);  // With its slot, at once.
+      TellNotStarted(gone, status);
       return;
     }
     Tell(status);

@@ -55,6 +55,7 @@
 #include "brood/proc/exit_status.h"
 #include "brood/proc/limits.h"
 #include "brood/proc/reaper.h"
+#include "brood/proc/unforked.h"
 #include "brood/server/acceptor.h"
 #include "brood/server/admission.h"
 #include "brood/server/connection_handler.h"
@@ -147,7 +148,7 @@ class ForkPerConnection : public ProcessModel {
                     const Options& options, Reaper reaper);
 
   // Gives the client a process, or lets it wait for one.
-  void Enter(Entrant entrant);
+  void Enter(Entrant&& entrant);
   absl::Status StartOne(Entrant& entrant);
   void TellNotStarted(const Entrant& entrant, const absl::Status& why);
   // Gives those that wait a process each, if these are to be had now.
@@ -186,9 +187,9 @@ class ForkPerConnection : public ProcessModel {
   bool trying_soon_ = false;
   bool ticking_ = false;
   bool keeps_streams_ = false;
-  // A place is used again by the next connection: after a fork, each page that
-  // the parent writes to is copied, and those who come and go write to one.
-  std::vector<Connection> connections_;
+  // A place is used again by the next connection, so that those who come and go
+  // write to one page. No child has a use for any of them.
+  std::vector<Connection, UnforkedAllocator<Connection>> connections_;
   std::vector<uint64_t> free_;  // Places in connections_.
   // Shared with the forked children: what TCP counted, by place.
   std::vector<SharedTotals> totals_;

@@ -55,7 +55,7 @@ Gate::Gate(Options options)
       room_(admission_, options_.max_waiting),
       observer_([](const LogEvent&) {}) {}
 
-void Gate::Start(PollLoop& loop, absl::AnyInvocable<void(Entrant)> enter) {
+void Gate::Start(PollLoop& loop, absl::AnyInvocable<void(Entrant&&)> enter) {
   loop_ = &loop;
   enter_ = std::move(enter);
 }
@@ -138,7 +138,7 @@ absl::Status Gate::LookAtTheClock() {
   return absl::OkStatus();
 }
 
-void Gate::Judge(Entrant entrant) {
+void Gate::Judge(Entrant&& entrant) {
   const Rules::Match match = options_.rules.Lookup(entrant.peer);
   if (!match.allowed) {
     TurnAway(
@@ -162,19 +162,20 @@ void Gate::Judge(Entrant entrant) {
       if (options_.at_limit != AtLimit::kQueue || options_.max_waiting == 0) {
         break;
       }
-      std::optional<Entrant> shed =
-          room_.Enter(source, std::move(entrant)).shed;
-      if (shed.has_value()) {
-        TurnAway(*std::move(shed), "the waiting room is full",
-                 /*reset=*/false);
-      }
+      Wait(std::move(entrant), source);
       return;
   }
   TurnAway(std::move(entrant), arrival.answer.ToString(),
            options_.at_limit == AtLimit::kReset);
 }
 
-void Gate::Admit(Entrant entrant, Admission::Slot slot,
+void Gate::Wait(Entrant&& entrant, const SourceKey& source) {
+  std::optional<Entrant> shed = room_.Enter(source, std::move(entrant)).shed;
+  if (!shed.has_value()) return;
+  TurnAway(*std::move(shed), "the waiting room is full", /*reset=*/false);
+}
+
+void Gate::Admit(Entrant&& entrant, Admission::Slot slot,
                  const SourceKey& source) {
   entrant.slot = std::move(slot);
   if (CountsSources(admission_.limits())) {
@@ -202,22 +203,23 @@ void Gate::TurnAwayAll(std::string_view why) {
   }
 }
 
-void Gate::TurnAway(Entrant entrant, std::string_view why, bool reset) {
+void Gate::TurnAway(Entrant&& entrant, std::string_view why, bool reset) {
+  Entrant gone = std::move(entrant);
   ++turned_away_;
-  Tell(entrant.peer, why);
+  Tell(gone.peer, why);
   if (reset) {
-    (void)entrant.stream.Reset();
+    (void)gone.stream.Reset();
     return;
   }
   if (!options_.message.empty()) {
-    (void)entrant.stream.TryWrite(absl::StrCat(options_.message, "\n"));
+    (void)gone.stream.TryWrite(absl::StrCat(options_.message, "\n"));
   }
-  (void)entrant.stream.ShutdownWrite();
+  (void)gone.stream.ShutdownWrite();
   // To close with bytes unread would reset the connection, and the line could
   // be lost. What comes later is lost to this all the same, for there is no
   // waiting here for who has to go.
   std::array<char, 4096> unread;
-  (void)entrant.stream.TryRead(absl::MakeSpan(unread));
+  (void)gone.stream.TryRead(absl::MakeSpan(unread));
 }
 
 void Gate::Tell(const Address& peer, std::string_view why) {

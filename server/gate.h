@@ -102,7 +102,7 @@ class Gate {
 
   // Calls `enter` for each client that may come in, when `loop` runs or in
   // Arrive().
-  void Start(PollLoop& loop, absl::AnyInvocable<void(Entrant)> enter);
+  void Start(PollLoop& loop, absl::AnyInvocable<void(Entrant&&)> enter);
   // Calls `observer` for who was turned away.
   void OnEvent(absl::AnyInvocable<void(const LogEvent&)> observer) {
     observer_ = std::move(observer);
@@ -136,9 +136,11 @@ class Gate {
   using Lobby = std::list<Visitor>;
 
   bool HasRoom() const;
-  void Judge(Entrant entrant);
-  void Admit(Entrant entrant, Admission::Slot slot, const SourceKey& source);
-  void TurnAway(Entrant entrant, std::string_view why, bool reset);
+  void Judge(Entrant&& entrant);
+  // In the waiting room, for which somebody else may have to go.
+  void Wait(Entrant&& entrant, const SourceKey& source);
+  void Admit(Entrant&& entrant, Admission::Slot slot, const SourceKey& source);
+  void TurnAway(Entrant&& entrant, std::string_view why, bool reset);
   absl::Status Listen(Lobby::iterator visitor);
   absl::Status LookAtTheClock();
   void Tell(const Address& peer, std::string_view why);
@@ -149,7 +151,7 @@ class Gate {
   Lobby lobby_;  // In the order in which they came.
   bool looking_at_the_clock_ = false;
   PollLoop* loop_ = nullptr;
-  absl::AnyInvocable<void(Entrant)> enter_;
+  absl::AnyInvocable<void(Entrant&&)> enter_;
   absl::AnyInvocable<void(const LogEvent&)> observer_;
   uint64_t turned_away_ = 0;
   // Of the second that began last.
