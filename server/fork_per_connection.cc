@@ -149,6 +149,9 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
   gate_.OnEvent([this](const LogEvent& event) {
     if (event_observer_ != nullptr) event_observer_(event);
   });
+  gate_.OnRoom([this] {
+    if (waiting_.empty()) acceptor_.Want();
+  });
   gate_.Start(loop, [this](Entrant&& entrant) { Enter(std::move(entrant)); });
   acceptor_.OnTrouble([this](const absl::Status& status) {
     // The door is open, but somebody stands in it.

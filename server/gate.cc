@@ -53,7 +53,8 @@ Gate::Gate(Options options)
     : options_(std::move(options)),
       admission_(WithSources(options_.limits, options_.max_waiting)),
       room_(admission_, options_.max_waiting),
-      observer_([](const LogEvent&) {}) {}
+      observer_([](const LogEvent&) {}),
+      room_observer_([] {}) {}
 
 void Gate::Start(PollLoop& loop, absl::AnyInvocable<void(Entrant&&)> enter) {
   loop_ = &loop;
@@ -69,8 +70,11 @@ void Gate::set_max_connections(size_t max_connections) {
 // Whether the next client would find a place, here or inside, or is to be told
 // that there is none. Otherwise it waits in the kernel's queue.
 bool Gate::HasRoom() const {
+  // Who has yet to say for whom it speaks has left the queue, and would have
+  // nowhere to wait if another took its place meanwhile.
   return options_.at_limit != AtLimit::kQueue || options_.max_waiting > 0 ||
-         admission_.connections() < admission_.limits().max_connections;
+         admission_.connections() + lobby_.size() <
+             admission_.limits().max_connections;
 }
 
 bool Gate::Arrive(Accepted client, const Address& local) {
@@ -107,21 +111,23 @@ absl::Status Gate::Listen(Lobby::iterator visitor) {
   loop_->Unwatch(entrant.stream.fd());
   Entrant gone = std::move(entrant);
   lobby_.erase(visitor);
-  if (!done.ok()) {
-    TurnAway(std::move(gone), done.status().message(), /*reset=*/true);
-    return absl::OkStatus();
-  }
   if (endpoints.has_value()) {
     gone.proxy = gone.peer;
     gone.peer = endpoints->source.Unmapped();
     gone.local = endpoints->destination.Unmapped();
   }
-  Judge(std::move(gone));
+  if (done.ok()) {
+    Judge(std::move(gone));
+  } else {
+    TurnAway(std::move(gone), done.status().message(), /*reset=*/true);
+  }
+  if (HasRoom()) room_observer_();
   return absl::OkStatus();
 }
 
 absl::Status Gate::LookAtTheClock() {
   const absl::Duration now = MonotonicNow();
+  const size_t before = lobby_.size();
   while (!lobby_.empty() && lobby_.front().until <= now) {
     loop_->Unwatch(lobby_.front().entrant.stream.fd());
     Entrant gone = std::move(lobby_.front().entrant);
@@ -135,6 +141,7 @@ absl::Status Gate::LookAtTheClock() {
   if (looking_at_the_clock_) {
     loop_->CallAfter(kClockTick, [this] { return LookAtTheClock(); });
   }
+  if (lobby_.size() < before && HasRoom()) room_observer_();
   return absl::OkStatus();
 }
 

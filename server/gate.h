@@ -22,7 +22,8 @@
 // called when it is his turn; who comes too fast, or finds the room full and
 // has no better claim than others, has to go. Without a waiting room the
 // clients that find the server full wait in the kernel's queue, and those
-// behind them too.
+// behind them too; for one whose proxy has yet to speak a slot is kept, so that
+// it need not go when it could have stayed there.
 //
 // Who has to go is told by a line, if there is one to be said, and by an end;
 // with kReset by a reset, which a unix socket does not have.
@@ -108,6 +109,12 @@ class Gate {
     observer_ = std::move(observer);
   }
 
+  // Calls `observer` when a client is wanted, maybe again, because one whose
+  // proxy had yet to speak does not need the place that was kept for it.
+  void OnRoom(absl::AnyInvocable<void()> observer) {
+    room_observer_ = std::move(observer);
+  }
+
   // A client has connected at `local`. Says whether another one is wanted.
   bool Arrive(Accepted client, const Address& local);
   // A connection has ended. Says whether a client is wanted.
@@ -153,6 +160,7 @@ class Gate {
   PollLoop* loop_ = nullptr;
   absl::AnyInvocable<void(Entrant&&)> enter_;
   absl::AnyInvocable<void(const LogEvent&)> observer_;
+  absl::AnyInvocable<void()> room_observer_;
   uint64_t turned_away_ = 0;
   // Of the second that began last.
   absl::Duration telling_since_ = -absl::InfiniteDuration();

@@ -253,6 +253,30 @@ TEST_F(GateTest, BelievesATrustedProxyAndNobodyElse) {
   EXPECT_EQ(inside_.back().peer, *LocalAddressOf(liar.fd()));
 }
 
+TEST_F(GateTest, CountsThoseWhoHaveYetToSpeakAsIfTheyWereInside) {
+  Open({.limits = {.max_connections = 2},
+        .trusted_proxies = *AddressRangeSet::Parse("127.0.0.2"),
+        .proxy_timeout = absl::Milliseconds(20)});
+  int wanted_again = 0;
+  gate_->OnRoom([&] { ++wanted_again; });
+  const Stream first = Come(1);
+  EXPECT_TRUE(wanted_);
+  Stream proxy = Come(2);
+  EXPECT_FALSE(wanted_);
+  ASSERT_THAT(proxy.WriteAll("PROXY TCP4 198.51.100.7 203.0.113.1 1 2\r\n"),
+              IsOk());
+  Await([&] { return inside_.size() == 2; });
+  EXPECT_EQ(wanted_again, 0);
+
+  // A place that was kept for somebody who does not come in is free again.
+  inside_.pop_back();
+  EXPECT_TRUE(gate_->CallNext());
+  const Stream silent = Come(2);
+  EXPECT_FALSE(wanted_);
+  Await([&] { return gate_->turned_away() == 1; });
+  EXPECT_EQ(wanted_again, 1);
+}
+
 TEST_F(GateTest, TurnsAwayAProxyThatTalksNonsenseOrNotAtAll) {
   Open({.trusted_proxies = *AddressRangeSet::Parse("127.0.0.2"),
         .proxy_timeout = absl::Milliseconds(20)});

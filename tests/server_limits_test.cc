@@ -113,6 +113,26 @@ TEST(ServerLimitsTest, TheOneTooManyWaitsOrIsRefused) {
   EXPECT_THAT(refusing.NextLogLine(), Optional(HasSubstr("turned away")));
 }
 
+TEST(ServerLimitsTest, BehindAProxyTheOneTooManyWaitsInTheKernelsQueue) {
+  ServerProcess server =
+      StartServer({"--model=iterative", "--proxy_protocol=v1",
+                   "--trusted_proxies=127.0.0.2", "--deny=192.0.2.9"});
+  const auto header = [](std::string_view client) {
+    return absl::StrCat("PROXY TCP4 ", client, " 203.0.113.1 4711 80\r\n");
+  };
+  Stream first = Come(server, 2);
+  Stream denied = Come(server, 2);
+  Stream second = Come(server, 2);
+  // All have come before the first is known.
+  ASSERT_THAT(second.WriteAll(header("192.0.2.8")), IsOk());
+  ASSERT_THAT(denied.WriteAll(header("192.0.2.9")), IsOk());
+  ASSERT_THAT(first.WriteAll(header("192.0.2.7")), IsOk());
+  EXPECT_TRUE(Echoes(first));
+  ASSERT_THAT(first.Close(), IsOk());
+  EXPECT_EQ(ReadAll(denied), "");
+  EXPECT_TRUE(Echoes(second));
+}
+
 TEST(ServerLimitsTest, ASourceHasItsLimitAndOthersTheirs) {
   ServerProcess server =
       StartServer({"--max_connections_per_source=2", "--at_limit=reset"});
