@@ -88,6 +88,10 @@ class Bucket {
     return std::max(Debt(pace, now) + pace.token - pace.bucket,
                     absl::ZeroDuration());
   }
+  // How many there are. REQUIRES: the pace is limited.
+  uint32_t Tokens(const Pace& pace, absl::Duration now) const {
+    return static_cast<uint32_t>((pace.bucket - Debt(pace, now)) / pace.token);
+  }
   void Take(const Pace& pace, absl::Duration now) {
     paid_until_ = now + Debt(pace, now) + pace.token;
   }
@@ -438,12 +442,31 @@ Admission::Answer Admission::Preview(const Client& client,
                        std::max(now, state_->latest));
 }
 
+std::optional<uint32_t> Admission::TokensOf(const Client& client,
+                                            absl::Duration now) const {
+  if (!state_->pace.limited()) return std::nullopt;
+  const uint32_t place = state_->AccountOf(client).place;
+  const Bucket bucket =
+      place == kUncounted ? Bucket() : state_->sources[place].bucket;
+  return bucket.Tokens(state_->pace, std::max(now, state_->latest));
+}
+
+void Admission::Refill(const Client& client) {
+  const uint32_t place = state_->AccountOf(client).place;
+  if (place == kUncounted) return;
+  State::Source& source = state_->sources[place];
+  source.bucket = Bucket();
+  if (source.connections == 0) state_->Forget(place);
+}
+
 void Admission::set_limits(const ConnectionLimits& limits) {
   state_->limits = limits;
   state_->pace = Pace(limits.rate_per_source);
 }
 
 const ConnectionLimits& Admission::limits() const { return state_->limits; }
+
+bool Admission::counts_sources() const { return state_->CountsSources(); }
 
 size_t Admission::connections() const { return state_->connections; }
 

@@ -192,11 +192,20 @@ class Admission {
   // What Arrive would say now.
   Answer Preview(const Client& client, absl::Duration now) const;
 
+  // How many tokens of the rate its source has now; nullopt without a rate.
+  std::optional<uint32_t> TokensOf(const Client& client,
+                                   absl::Duration now) const;
+  // Gives its source all of them back.
+  void Refill(const Client& client);
+
   // From now on. Nobody is sent away: who is inside stays, and counts. Those
   // who came while sources were not counted count for the whole only.
   void set_limits(const ConnectionLimits& limits);
   const ConnectionLimits& limits() const;
 
+  // Whether sources are counted, as some limit asks; else each seems to have
+  // none.
+  bool counts_sources() const;
   // How many live, in all and of one source.
   size_t connections() const;
   size_t connections_of(const SourceKey& source) const;

@@ -370,6 +370,36 @@ TEST(AdmissionTest, ForgivesWhatAFasterRateWouldHaveAllowed) {
   EXPECT_EQ(Admitted(admission, IPv4(1), kStart, 999), 999);
 }
 
+TEST(AdmissionTest, SaysHowManyTokensAreLeftAndGivesThemBack) {
+  Admission admission({.rate_per_source = {.connections = 2, .burst = 3}});
+  const Admission::Client one = From("192.0.2.1");
+  const Admission::Client other = From("192.0.2.2");
+  EXPECT_EQ(admission.TokensOf(one, kStart), 3);
+  std::vector<Admission::Slot> slots;
+  for (uint32_t left : {2U, 1U, 0U}) {
+    slots.push_back(admission.Arrive(one, kStart).slot);
+    EXPECT_EQ(admission.TokensOf(one, kStart), left);
+  }
+  EXPECT_FALSE(admission.Arrive(one, kStart).slot.held());
+  EXPECT_EQ(admission.TokensOf(one, kStart), 0);
+  EXPECT_EQ(admission.TokensOf(other, kStart), 3);
+  EXPECT_EQ(admission.TokensOf(one, kStart + absl::Milliseconds(999)), 1);
+  EXPECT_EQ(admission.TokensOf(one, kStart + absl::Hours(1)), 3);
+
+  admission.Refill(one);
+  EXPECT_EQ(admission.TokensOf(one, kStart), 3);
+  const SourceKey key = one.source;
+  EXPECT_EQ(admission.connections_of(key), 3);  // Those who are inside count.
+  EXPECT_TRUE(admission.Arrive(one, kStart).slot.held());
+  // Of one of whom nothing else is known nothing is remembered.
+  slots.clear();
+  admission.Refill(one);
+  EXPECT_EQ(admission.sources(), 0);
+  admission.Refill(other);
+  EXPECT_EQ(admission.TokensOf(one, kStart), 3);
+  EXPECT_EQ(Admission({}).TokensOf(one, kStart), std::nullopt);
+}
+
 TEST(AdmissionTest, PreviewsWithoutATrace) {
   Admission admission(
       {.max_connections = 2, .rate_per_source = PerSecond(1, 2)});

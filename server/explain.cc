@@ -21,6 +21,13 @@
 namespace brood {
 namespace {
 
+std::string AtMost(size_t limit) {
+  if (limit == ConnectionLimits::kNone) return "no limit";
+  return absl::StrCat("at most ", limit);
+}
+
+}  // namespace
+
 absl::StatusOr<Address> ParseClient(std::string_view text) {
   if (text == "unix") return Address();
   // The port counts nowhere. (A unix path would take it for its own.)
@@ -37,12 +44,30 @@ absl::StatusOr<Address> ParseClient(std::string_view text) {
       "\": expected an address, as 203.0.113.7, 2001:db8::7 or unix"));
 }
 
-std::string AtMost(size_t limit) {
-  if (limit == ConnectionLimits::kNone) return "no limit";
-  return absl::StrCat("at most ", limit);
+std::string ExplainRule(std::string_view client, const Rules::Match& match) {
+  return absl::StrCat(
+      client, ": ", match.allowed ? "allowed" : "denied",
+      match.rule != nullptr ? absl::StrCat(" by ", match.rule->ToString())
+      : match.allowed       ? ", for no rule names it"
+                      : ", for no rule names it and there are rules that allow",
+      "\n");
 }
 
-}  // namespace
+std::string ExplainLimits(const Admission::Client& client,
+                          const Admission& admission, absl::Duration now) {
+  const Admission::Answer answer = admission.Preview(client, now);
+  const ConnectionLimits& limits = admission.limits();
+  const bool known = admission.counts_sources() || admission.connections() == 0;
+  return absl::StrCat(
+      "counts as ", answer.source, ": ",
+      known ? absl::StrCat(admission.connections_of(answer.source),
+                           " connections, ")
+            : "connections not counted, ",
+      AtMost(limits.max_connections_per_source), "; rate ",
+      limits.rate_per_source.ToString(),
+      "\nall together: ", admission.connections(), " connections, ",
+      AtMost(limits.max_connections), "\nnow: ", answer.ToString(), "\n");
+}
 
 absl::StatusOr<std::string> Explain(std::string_view client, const Rules& rules,
                                     const Admission& admission,
@@ -51,25 +76,11 @@ absl::StatusOr<std::string> Explain(std::string_view client, const Rules& rules,
   const absl::StatusOr<Address> peer = ParseClient(client);
   if (!peer.ok()) return peer.status();
   const Rules::Match match = rules.Lookup(*peer);
-  std::string lines = absl::StrCat(
-      client, ": ", match.allowed ? "allowed" : "denied",
-      match.rule != nullptr ? absl::StrCat(" by ", match.rule->ToString())
-      : match.allowed       ? ", for no rule names it"
-                      : ", for no rule names it and there are rules that allow",
-      "\n");
+  std::string lines = ExplainRule(client, match);
   if (!match.allowed) return lines;
-
-  const Admission::Answer answer =
-      admission.Preview(Admission::Client::Of(*peer, lengths), now);
-  const ConnectionLimits& limits = admission.limits();
-  absl::StrAppend(&lines, "counts as ", answer.source, ": ",
-                  admission.connections_of(answer.source), " connections, ",
-                  AtMost(limits.max_connections_per_source), "; rate ",
-                  limits.rate_per_source.ToString(), "\n");
-  absl::StrAppend(&lines, "all together: ", admission.connections(),
-                  " connections, ", AtMost(limits.max_connections), "\n");
-  absl::StrAppend(&lines, "now: ", answer.ToString(), "\n");
-  return lines;
+  return absl::StrCat(
+      lines,
+      ExplainLimits(Admission::Client::Of(*peer, lengths), admission, now));
 }
 
 }  // namespace brood

@@ -37,17 +37,26 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "brood/net/address.h"
 #include "brood/net/source_key.h"
 #include "brood/server/admission.h"
 #include "brood/server/rules.h"
 
 namespace brood {
 
+absl::StatusOr<Address> ParseClient(std::string_view text);
+
 // Each line ends in a newline.
 absl::StatusOr<std::string> Explain(
     std::string_view client, const Rules& rules, const Admission& admission,
     absl::Duration now,
     const SourceKey::Lengths& lengths = SourceKey::Lengths());
+
+// The same in its two parts: which rule speaks, of `client` as it was written,
+// and of who is allowed, which limits would.
+std::string ExplainRule(std::string_view client, const Rules::Match& match);
+std::string ExplainLimits(const Admission::Client& client,
+                          const Admission& admission, absl::Duration now);
 
 }  // namespace brood
 

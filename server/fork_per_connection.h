@@ -42,6 +42,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -121,6 +122,12 @@ class ForkPerConnection : public ProcessModel {
   void SetRules(Rules rules) override { gate_.set_rules(std::move(rules)); }
   size_t ChangeCapacity(int by) override;
   std::vector<LogField> State() const override;
+  std::string Explain(const Address& peer) const override {
+    return gate_.Explain(peer);
+  }
+  absl::StatusOr<std::string> Forget(const Address& peer) override {
+    return gate_.Forget(peer);
+  }
 
   const Admission& admission() const { return gate_.admission(); }
 

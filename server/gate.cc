@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/server/gate.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <iterator>
 #include <optional>
 #include <string>
@@ -23,6 +25,7 @@
 #include "brood/proc/posix.h"
 #include "brood/server/admission.h"
 #include "brood/server/connection_log.h"
+#include "brood/server/explain.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/rules.h"
 
@@ -40,11 +43,6 @@ constexpr int kToldPerSecond = 20;
 ConnectionLimits WithSources(ConnectionLimits limits, size_t max_waiting) {
   limits.count_sources = limits.count_sources || max_waiting > 0;
   return limits;
-}
-
-bool CountsSources(const ConnectionLimits& limits) {
-  return limits.count_sources || limits.rate_per_source.limited() ||
-         limits.max_connections_per_source != ConnectionLimits::kNone;
 }
 
 }  // namespace
@@ -185,7 +183,7 @@ void Gate::Wait(Entrant&& entrant, const SourceKey& source) {
 void Gate::Admit(Entrant&& entrant, Admission::Slot slot,
                  const SourceKey& source) {
   entrant.slot = std::move(slot);
-  if (CountsSources(admission_.limits())) {
+  if (admission_.counts_sources()) {
     entrant.connections_of_source = admission_.connections_of(source);
   }
   enter_(std::move(entrant));
@@ -196,6 +194,49 @@ bool Gate::CallNext() {
     Admit(std::move(next->client), std::move(next->slot), next->source);
   }
   return HasRoom();
+}
+
+std::string Gate::Explain(const Address& peer) const {
+  const Admission::Client client =
+      Admission::Client::Of(peer, options_.source_lengths);
+  const absl::Duration now = MonotonicNow();
+  std::string lines = ExplainLimits(client, admission_, now);
+  if (const std::optional<uint32_t> tokens = admission_.TokensOf(client, now)) {
+    absl::StrAppend(
+        &lines, "left of the rate: ", *tokens, " of ",
+        std::max(admission_.limits().rate_per_source.burst, uint32_t{1}), "\n");
+  }
+  if (options_.at_limit != AtLimit::kQueue) {
+    absl::StrAppend(&lines, "waiting: nobody; at the limit clients are ",
+                    options_.at_limit == AtLimit::kReset ? "reset" : "refused",
+                    "\n");
+  } else if (options_.max_waiting == 0) {
+    absl::StrAppend(&lines, "waiting: in the kernel's queue\n");
+  } else {
+    const SourceKey source = admission_.Preview(client, now).source;
+    absl::StrAppend(&lines, "waiting: ", room_.size(), ", at most ",
+                    room_.capacity(), "; of this source ",
+                    room_.size_of(source), "\n");
+  }
+  if (!lobby_.empty()) {
+    absl::StrAppend(&lines, "yet to speak: ", lobby_.size(), " proxies\n");
+  }
+  return lines;
+}
+
+absl::StatusOr<std::string> Gate::Forget(const Address& peer) {
+  const Admission::Client client =
+      Admission::Client::Of(peer, options_.source_lengths);
+  const absl::Duration now = MonotonicNow();
+  const std::optional<uint32_t> before = admission_.TokensOf(client, now);
+  if (!before.has_value()) {
+    return absl::FailedPreconditionError(
+        "no rate is limited, so there is nothing to forget");
+  }
+  const SourceKey source = admission_.Preview(client, now).source;
+  admission_.Refill(client);
+  return absl::StrCat(source, ": ", *before, " left of its rate, now ",
+                      *admission_.TokensOf(client, now), "\n");
 }
 
 void Gate::TurnAwayAll(std::string_view why) {

@@ -50,6 +50,7 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "brood/net/address.h"
 #include "brood/net/address_range_set.h"
@@ -123,6 +124,12 @@ class Gate {
   // From now on.
   void set_rules(Rules rules) { options_.rules = std::move(rules); }
   void set_max_connections(size_t max_connections);
+
+  // What would become of a client from `peer` whom the rules allow, in lines.
+  std::string Explain(const Address& peer) const;
+  // The rate of its source begins anew. Says in a line what was left of it;
+  // FailedPrecondition if there is no such limit.
+  absl::StatusOr<std::string> Forget(const Address& peer);
 
   // Turns away all who wait.
   void TurnAwayAll(std::string_view why);

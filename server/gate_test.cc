@@ -37,6 +37,7 @@ namespace {
 
 using ::absl_testing::IsOk;
 using ::absl_testing::IsOkAndHolds;
+using ::absl_testing::StatusIs;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -291,6 +292,62 @@ TEST_F(GateTest, TurnsAwayAProxyThatTalksNonsenseOrNotAtAll) {
   EXPECT_THAT(told_, testing::Contains(HasSubstr("within 20ms")));
   EXPECT_THAT(inside_, IsEmpty());
   EXPECT_EQ(gate_->waiting(), 0);
+}
+
+TEST_F(GateTest, ExplainsWhatWouldBecomeOfAClientNow) {
+  const Address peer = *Address::Parse("127.0.0.2:0");
+  Open({.limits = {.max_connections = 1,
+                   .rate_per_source = {.connections = 1,
+                                       .period = absl::Hours(1),
+                                       .burst = 4}},
+        .max_waiting = 5,
+        .trusted_proxies = *AddressRangeSet::Parse("127.0.0.9")});
+  const Stream inside = Come(2);
+  const Stream waiting = Come(2);
+  const Stream other = Come(3);
+  const Stream proxy = Come(9);
+  EXPECT_EQ(gate_->Explain(peer),
+            "counts as 127.0.0.2: 1 connections, no limit; rate 1/h,4\n"
+            "all together: 1 connections, at most 1\n"
+            "now: 127.0.0.2: 1 of 1 connections\n"
+            "left of the rate: 2 of 4\n"
+            "waiting: 2, at most 5; of this source 1\n"
+            "yet to speak: 1 proxies\n");
+
+  Open({.limits = {.max_connections = 1}, .at_limit = AtLimit::kRefuse});
+  const Stream only = Come(2);
+  EXPECT_EQ(gate_->Explain(peer),
+            "counts as 127.0.0.2: connections not counted, no limit; rate no "
+            "limit\n"
+            "all together: 1 connections, at most 1\n"
+            "now: 127.0.0.2: 1 of 1 connections\n"
+            "waiting: nobody; at the limit clients are refused\n");
+  Open({.at_limit = AtLimit::kReset});
+  EXPECT_THAT(gate_->Explain(peer),
+              HasSubstr("at the limit clients are reset"));
+  Open({});
+  EXPECT_THAT(gate_->Explain(peer),
+              HasSubstr("waiting: in the kernel's queue"));
+}
+
+TEST_F(GateTest, ForgetsARateAndNoConnection) {
+  const Address peer = *Address::Parse("127.0.0.2:0");
+  Open({.limits = {.rate_per_source = {.connections = 1,
+                                       .period = absl::Hours(1),
+                                       .burst = 2}}});
+  const Stream first = Come(2);
+  const Stream second = Come(2);
+  Stream third = Come(2);
+  EXPECT_EQ(ReadAll(third), "");
+  EXPECT_THAT(gate_->Forget(peer),
+              IsOkAndHolds("127.0.0.2: 0 left of its rate, now 2\n"));
+  const Stream fourth = Come(2);
+  EXPECT_EQ(inside_.size(), 3);
+  EXPECT_EQ(inside_.back().connections_of_source, 3);
+
+  Open({});
+  EXPECT_THAT(gate_->Forget(peer),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
 }
 
 TEST_F(GateTest, TurnsAwayAllWhoWait) {

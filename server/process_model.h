@@ -26,11 +26,14 @@
 #include <sys/types.h>
 
 #include <cstddef>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "brood/net/address.h"
 #include "brood/server/connection_log.h"
 #include "brood/server/poll_loop.h"
@@ -88,6 +91,17 @@ class ProcessModel {
   // How things stand, for whoever asks: {"active", 3}, {"waiting", 1},
   // and {"connections", 4711}: how many clients have been taken in so far.
   virtual std::vector<LogField> State() const = 0;
+  // What would become of a client from `peer` whom the rules allow, in lines. A
+  // model that does not know each client says how full it is.
+  virtual std::string Explain(const Address& /*peer*/) const {
+    return absl::StrCat("now: ", FieldsText(State()), "\n");
+  }
+  // The rate of `peer`'s source begins anew. What was left of it, in a line;
+  // FailedPrecondition where no rate is limited.
+  virtual absl::StatusOr<std::string> Forget(const Address& /*peer*/) {
+    return absl::FailedPreconditionError(
+        "no rate is limited, so there is nothing to forget");
+  }
 };
 
 }  // namespace brood

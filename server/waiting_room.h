@@ -133,8 +133,12 @@ class WaitingRoom {
     return clients;
   }
 
-  // How many wait, and of how many sources.
+  // How many wait, in all and of one source, and of how many sources.
   size_t size() const { return tickets_.size(); }
+  size_t size_of(const SourceKey& source) const {
+    const auto found = sources_.find(source);
+    return found == sources_.end() ? 0 : found->second.clients.size();
+  }
   size_t sources() const { return sources_.size(); }
   size_t capacity() const { return capacity_; }
 

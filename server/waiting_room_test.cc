@@ -103,6 +103,9 @@ TEST(WaitingRoomTest, CallsTheOneOfAnotherSourceBeforeTheRestOfAFlood) {
   }
   room.Enter(Source(2), "quiet");
   EXPECT_EQ(room.sources(), 2);
+  EXPECT_EQ(room.size_of(Source(1)), 10'000);
+  EXPECT_EQ(room.size_of(Source(2)), 1);
+  EXPECT_EQ(room.size_of(Source(3)), 0);
   EXPECT_FALSE(room.TryNext().has_value());
   flood.pop_back();
   std::optional<Room::Called> next = room.TryNext();
