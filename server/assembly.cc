@@ -14,13 +14,16 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/memory/memory.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "brood/net/activation.h"
 #include "brood/net/address.h"
@@ -31,7 +34,9 @@
 #include "brood/server/acceptor.h"
 #include "brood/server/admission.h"
 #include "brood/server/connection_log.h"
+#include "brood/server/control.h"
 #include "brood/server/exec_handler.h"
+#include "brood/server/explain.h"
 #include "brood/server/fork_per_connection.h"
 #include "brood/server/iterative.h"
 #include "brood/server/notify.h"
@@ -167,8 +172,9 @@ absl::StatusOr<std::unique_ptr<Assembly>> Assembly::Create(
     ServerOptions options) {
   auto assembly = absl::WrapUnique(new Assembly(std::move(options)));
   for (const auto step : {&Assembly::ReadEnvironment, &Assembly::OpenListeners,
-                          &Assembly::ReadRules, &Assembly::GiveUpPrivileges,
-                          &Assembly::MakeHandler, &Assembly::MakeModel}) {
+                          &Assembly::OpenControl, &Assembly::ReadRules,
+                          &Assembly::GiveUpPrivileges, &Assembly::MakeHandler,
+                          &Assembly::MakeModel}) {
     if (absl::Status s = (*assembly.*step)(); !s.ok()) return s;
   }
   return assembly;
@@ -245,6 +251,18 @@ absl::Status Assembly::OpenListeners() {
     }
     listeners_.push_back(*std::move(listener));
   }
+  return absl::OkStatus();
+}
+
+absl::Status Assembly::OpenControl() {
+  if (!options_.control.address.has_value()) return absl::OkStatus();
+  const Address& address = *options_.control.address;
+  absl::StatusOr<std::unique_ptr<Control>> control = Control::Open(address);
+  if (!control.ok()) {
+    return About(absl::StrCat("--control=", address.ToString()),
+                 control.status(), Advice(control.status(), address));
+  }
+  control_ = *std::move(control);
   return absl::OkStatus();
 }
 
@@ -331,8 +349,81 @@ absl::Status Assembly::MakeModel() {
   return absl::OkStatus();
 }
 
-absl::Status Assembly::Prepare(PollLoop& loop,
-                               const SuperviseOptions::Log& log) {
+void Assembly::SetRules(Rules rules) {
+  rules_ = std::move(rules);
+  model_->SetRules(rules_);
+}
+
+void Assembly::AddCommands(const SuperviseOptions::Log& log,
+                           const SuperviseOptions::State& state) {
+  control_->Add({.name = "explain",
+                 .argument = "ADDRESS",
+                 .help = "which rule and which limits would speak if this "
+                         "client came now",
+                 .answer = [this, state](std::string_view client) {
+                   return Explain(client, state);
+                 }});
+  control_->Add({.name = "forget",
+                 .argument = "ADDRESS",
+                 .help = "the rate of this client's source begins anew",
+                 .answer = [this, log](std::string_view client) {
+                   return Forget(client, log);
+                 }});
+  control_->Add({.name = "state",
+                 .help = "how things stand, in one line",
+                 .answer = [state](std::string_view) {
+                   return EventLine(state(), LogFormat::kText);
+                 }});
+  control_->Add({.name = "state json",
+                 .help = "the same as JSON",
+                 .answer = [state](std::string_view) {
+                   LogEvent event = state();
+                   event.time = absl::Now();
+                   return EventLine(event, LogFormat::kJson);
+                 }});
+}
+
+absl::StatusOr<std::string> Assembly::Explain(
+    std::string_view client, const SuperviseOptions::State& state) {
+  const absl::StatusOr<Address> peer = ParseClient(client);
+  if (!peer.ok()) return peer.status();
+  std::string lines;
+  const std::string phase = std::get<std::string>(state().fields.front().value);
+  if (phase != "serving") {
+    absl::StrAppend(&lines, phase, ": nobody new can connect\n");
+  }
+  if (options_.proxy.headers.has_value() &&
+      options_.proxy.trusted.Contains(*peer)) {
+    absl::StrAppend(&lines, client,
+                    ": a trusted proxy; who it speaks for counts, and not it "
+                    "as here\n");
+  }
+  const Rules::Match match = rules_.Lookup(*peer);
+  absl::StrAppend(&lines, ExplainRule(client, match));
+  if (match.allowed) absl::StrAppend(&lines, model_->Explain(*peer));
+  return lines;
+}
+
+absl::StatusOr<std::string> Assembly::Forget(std::string_view client,
+                                             const SuperviseOptions::Log& log) {
+  const absl::StatusOr<Address> peer = ParseClient(client);
+  if (!peer.ok()) return peer.status();
+  absl::StatusOr<std::string> line = model_->Forget(*peer);
+  if (line.ok()) {
+    log({.name = "forgotten",
+         .sentence = absl::StrCat("forgotten as asked: ",
+                                  absl::StripTrailingAsciiWhitespace(*line)),
+         .fields = {{"client", std::string(client)}}});
+  }
+  return line;
+}
+
+absl::Status Assembly::Prepare(PollLoop& loop, const SuperviseOptions::Log& log,
+                               const SuperviseOptions::State& state) {
+  if (control_ != nullptr) {
+    AddCommands(log, state);
+    control_->Start(loop);
+  }
   if (privileged_) {
     log({.name = "privileged",
          .sentence = "running as root, handlers too: --user=NAME gives it up"});
@@ -351,7 +442,7 @@ absl::Status Assembly::Prepare(PollLoop& loop,
            .fields = {{"why", std::string(rules.status().message())}}});
     } else if (rules->has_value()) {
       const auto count = static_cast<uint64_t>((*rules)->rules().size());
-      model_->SetRules(**std::move(rules));
+      SetRules(**std::move(rules));
       log({.name = "rules_read",
            .sentence = absl::StrCat(rules_file_->path(), ": ", count,
                                     " rules hold from now on"),
@@ -373,12 +464,13 @@ absl::Status Assembly::Run() {
     options.on_hangup = [this]() -> absl::Status {
       absl::StatusOr<Rules> rules = rules_file_->Load();
       if (!rules.ok()) return rules.status();
-      model_->SetRules(*std::move(rules));
+      SetRules(*std::move(rules));
       return absl::OkStatus();
     };
   }
-  options.prepare = [this](PollLoop& loop, SuperviseOptions::Log log) {
-    return Prepare(loop, log);
+  options.prepare = [this](PollLoop& loop, const SuperviseOptions::Log& log,
+                           const SuperviseOptions::State& state) {
+    return Prepare(loop, log, state);
   };
   return Supervise(*model_, std::move(options));
 }

@@ -13,9 +13,9 @@
 //   }
 //
 // What it is not: options.h, which knows nothing of the world. Here the world
-// is asked: sockets are opened or taken over, rules are read, users are looked
-// up, privileges given up, programs found, in this order, so that a program is
-// found with the rights it will have.
+// is asked: sockets are opened or taken over, the one for questions too, rules
+// are read, users are looked up, privileges given up, programs found, in this
+// order, so that a program is found with the rights it will have.
 //
 // The environment is read and changed: what is for this process alone, of
 // LISTEN_FDS and NOTIFY_SOCKET and their kind, is removed from it.
@@ -31,6 +31,8 @@
 
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -40,6 +42,7 @@
 #include "brood/net/listener.h"
 #include "brood/proc/unique_fd.h"
 #include "brood/server/connection_handler.h"
+#include "brood/server/control.h"
 #include "brood/server/notify.h"
 #include "brood/server/options.h"
 #include "brood/server/poll_loop.h"
@@ -65,12 +68,22 @@ class Assembly {
 
   absl::Status ReadEnvironment();
   absl::Status OpenListeners();
+  absl::Status OpenControl();
   absl::Status ReadRules();
   absl::Status GiveUpPrivileges();
   absl::Status MakeHandler();
   absl::Status MakeModel();
   // What the loop is to watch besides.
-  absl::Status Prepare(PollLoop& loop, const SuperviseOptions::Log& log);
+  absl::Status Prepare(PollLoop& loop, const SuperviseOptions::Log& log,
+                       const SuperviseOptions::State& state);
+  // What there is to ask.
+  void AddCommands(const SuperviseOptions::Log& log,
+                   const SuperviseOptions::State& state);
+  absl::StatusOr<std::string> Explain(std::string_view client,
+                                      const SuperviseOptions::State& state);
+  absl::StatusOr<std::string> Forget(std::string_view client,
+                                     const SuperviseOptions::Log& log);
+  void SetRules(Rules rules);
 
   ServerOptions options_;
   UniqueFd ready_;
@@ -79,7 +92,8 @@ class Assembly {
   std::optional<absl::Duration> watchdog_;
   std::vector<Listener> listeners_;
   std::optional<RulesFile> rules_file_;
-  Rules rules_;
+  Rules rules_;  // As the model has them.
+  std::unique_ptr<Control> control_;
   bool privileged_ = false;  // And meant to stay so, for all that was said.
   std::unique_ptr<ConnectionHandler> handler_;
   std::unique_ptr<ProcessModel> model_;

@@ -37,6 +37,7 @@
 #include "brood/proc/limits.h"
 #include "brood/server/admission.h"
 #include "brood/server/connection_log.h"
+#include "brood/server/control.h"
 #include "brood/server/explain.h"
 #include "brood/server/program.h"
 #include "brood/server/rules.h"
@@ -256,6 +257,14 @@ absl::Status ParseTrustedProxies(std::string_view value, Draft& draft) {
   if (!ranges.ok()) return ranges.status();
   draft.options.proxy.trusted = *std::move(ranges);
   return absl::OkStatus();
+}
+
+absl::Status ParseControl(std::string_view value, Draft& draft) {
+  const absl::StatusOr<Address> address = Address::Parse(value);
+  if (!address.ok()) return address.status();
+  draft.options.control.address = *address;
+  return Check(address->unix_path().has_value() ||
+               address->unix_abstract_name().has_value());
 }
 
 absl::Status ParseLogFormat(std::string_view value, Draft& draft) {
@@ -771,6 +780,30 @@ constexpr auto kFlags = std::to_array<Flag>({
      .allowed = "text, json or none",
      .by_default = "text",
      .parse = ParseLogFormat},
+    {.name = "control",
+     .value_name = "ADDRESS",
+     .group = Group::kServer,
+     .what = "where the server can be asked while it runs, by its own user and "
+             "by root",
+     .allowed = "unix:/path or unix:@abstract",
+     .by_default = "nowhere",
+     .parse = ParseControl},
+    {.name = "ask",
+     .value_name = "REQUEST",
+     .group = Group::kServer,
+     .what = "ask the server that runs and has this --control, print its "
+             "answer, and do nothing else",
+     .allowed = "1 to 255 bytes, without control characters",
+     .by_default = "nothing",
+     .more = "\"explain ADDRESS\": which rule and which limits would speak if "
+             "this client came now; \"forget ADDRESS\": the rate of its source "
+             "begins anew; \"state\", \"state json\": how things stand; "
+             "\"help\".",
+     .parse =
+         [](std::string_view value, Draft& draft) {
+           return Check(Text(value, draft.options.control.ask) &&
+                        value.size() < Control::kMaxRequest);
+         }},
     {.name = "ready_fd",
      .value_name = "N",
      .group = Group::kServer,
@@ -872,6 +905,7 @@ class Parser {
   absl::Status TakeProgram(absl::Span<const std::string_view> argv);
   // Whether all go together; makes of the draft what depends on more than one.
   absl::Status Agree();
+  absl::Status AgreeOnControl();
   absl::Status AgreeOnHandler();
   absl::Status AgreeOnModel();
   absl::Status AgreeOnWorkers();
@@ -984,6 +1018,30 @@ absl::Status Parser::Refuse(absl::Span<const std::string_view> names,
     return absl::InvalidArgumentError(absl::StrCat("--", name, " ", why));
   }
   return absl::OkStatus();
+}
+
+absl::Status Parser::AgreeOnControl() {
+  const ServerOptions::ControlSocket& control = draft_.options.control;
+  if (!control.ask.has_value()) {
+    return control.address.has_value()
+               ? Refuse({"explain"},
+                        "and --control do not go together: a server that runs "
+                        "is asked by --ask=\"explain ADDRESS\"")
+               : absl::OkStatus();
+  }
+  if (!control.address.has_value()) {
+    return absl::InvalidArgumentError(
+        "--ask needs --control: where is the server to be asked?");
+  }
+  constexpr std::string_view kWhy =
+      "and --ask do not go together: the server that is asked has its own";
+  for (const Flag& flag : kFlags) {
+    if (flag.name == "ask" || flag.name == "control") continue;
+    if (absl::Status s = Refuse({flag.name}, kWhy); !s.ok()) return s;
+  }
+  if (draft_.options.handler.program.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "program ", Quoted(draft_.options.handler.program.front()), " ", kWhy));
 }
 
 absl::Status Parser::AgreeOnHandler() {
@@ -1133,6 +1191,11 @@ absl::Status Parser::AgreeOnPlaces() {
     Listener::Options options = {.backlog = draft_.listener.backlog};
     if (is_tcp) options = draft_.listener;
     if (is_path) options.access.mode = draft_.unix_mode;
+    if (address == draft_.options.control.address) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--listen and --control are both at ", address,
+                       ": clients come by one door, and who asks by another"));
+    }
     listen.places.push_back({address, options});
     tcp = tcp || is_tcp;
     path = path || is_path;
@@ -1154,8 +1217,9 @@ absl::Status Parser::AgreeOnPlaces() {
 
 absl::Status Parser::Agree() {
   for (absl::Status (Parser::*agree)() :
-       {&Parser::AgreeOnHandler, &Parser::AgreeOnModel, &Parser::AgreeOnWorkers,
-        &Parser::AgreeOnClients, &Parser::AgreeOnPlaces}) {
+       {&Parser::AgreeOnControl, &Parser::AgreeOnHandler, &Parser::AgreeOnModel,
+        &Parser::AgreeOnWorkers, &Parser::AgreeOnClients,
+        &Parser::AgreeOnPlaces}) {
     if (absl::Status s = (this->*agree)(); !s.ok()) return s;
   }
   if (!draft_.options.privileges.user.has_value()) {
@@ -1251,6 +1315,9 @@ signals:
   SIGTTIN, SIGTTOU   one process more or one fewer may handle clients
   SIGUSR1            log how things stand, in one line
   SIGHUP             read the --rules again
+
+a server with --control is asked by another:
+  server --control=unix:/run/echo.control --ask="explain 203.0.113.7"
 
 exit code: 0 after an orderly end, 1 if the world refuses (the port is taken,
 there is no such user or program), 2 for a mistake in the flags

@@ -142,6 +142,13 @@ struct ServerOptions {
     absl::Duration timeout = absl::Seconds(3);
   };
 
+  // Where a server that runs is asked, a unix path or an abstract name.
+  struct ControlSocket {
+    std::optional<Address> address = std::nullopt;
+    // What to AskControl() there, and do nothing else; comes with an address.
+    std::optional<std::string> ask = std::nullopt;
+  };
+
   // Names or numbers, to be looked up. A group or a chroot comes with a user.
   struct Privileges {
     std::optional<std::string> user = std::nullopt;
@@ -158,6 +165,7 @@ struct ServerOptions {
   Access access = {};
   Proxy proxy = {};
   Privileges privileges = {};
+  ControlSocket control = {};
   // Nothing is logged without one.
   std::optional<LogFormat> log_format = LogFormat::kText;
   // Where to TellReady(), if anywhere.

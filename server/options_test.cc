@@ -134,6 +134,7 @@ TEST(OptionsTest, HasADefaultForEverything) {
   EXPECT_FALSE(options->proxy.headers.has_value());
   EXPECT_EQ(options->proxy.timeout, absl::Seconds(3));
   EXPECT_EQ(options->privileges.user, std::nullopt);
+  EXPECT_EQ(options->control.address, std::nullopt);
   EXPECT_EQ(options->log_format, LogFormat::kText);
   EXPECT_EQ(options->ready_fd, std::nullopt);
   EXPECT_EQ(options->drain_timeout, absl::Seconds(30));
@@ -324,6 +325,17 @@ std::vector<Accepted> TypicalValues() {
        {},
        [](const ServerOptions& o) {
          return o.access.explain == "2001:db8::7";
+       }},
+      {"--control=unix:/run/x.control",
+       {},
+       [](const ServerOptions& o) {
+         return o.control.address == *Address::UnixPath("/run/x.control") &&
+                !o.control.ask.has_value();
+       }},
+      {"--ask=explain 2001:db8::7",
+       {"--control=unix:@x"},
+       [](const ServerOptions& o) {
+         return o.control.ask == "explain 2001:db8::7";
        }},
       {"--proxy_protocol=v1",
        {"--trusted_proxies=10.0.0.0/8"},
@@ -717,6 +729,16 @@ TEST(OptionsTest, TakesTheEndsOfEachRangeAndNothingBeyond) {
        {"text", "json", "none"},
        {"JSON"},
        "text, json or none"},
+      {"control",
+       {},
+       {"unix:/run/x", "unix:@x"},
+       {"127.0.0.1:80", "unix:(unnamed)"},
+       "unix:/path or unix:@abstract"},
+      {"ask",
+       {"--control=unix:@x"},
+       {"state", std::string(255, 'x')},
+       {"state\n", std::string(256, 'x')},
+       "1 to 255 bytes, without control characters"},
       {"ready_fd",
        {},
        {"1", "1048575"},
@@ -857,6 +879,17 @@ TEST(OptionsTest, RefusesWhatContradictsItself) {
       {{"--chroot=/x"}, "--chroot needs --user: root could leave it"},
       {{"--listen=:1,:2", "--listen=:1"},
        "--listen: :1 is given twice: allowed is once"},
+      {{"--listen=:1,unix:/x", "--control=unix:/x"},
+       "--listen and --control are both at unix:/x: clients come by one door, "
+       "and who asks by another"},
+      {{"--ask=state"},
+       "--ask needs --control: where is the server to be asked?"},
+      {{"--control=unix:/x", "--explain=::1"},
+       "--explain and --control do not go together: a server that runs is "
+       "asked by --ask=\"explain ADDRESS\""},
+      {{"--control=unix:/x", "--ask=state", "--", "cat"},
+       "program \"cat\" and --ask do not go together: the server that is asked "
+       "has its own"},
   };
   for (const std::string_view flag :
        {"--min_spare_workers=4", "--max_spare_workers=4", "--max_workers=4"}) {
@@ -885,6 +918,15 @@ TEST(OptionsTest, RefusesWhatContradictsItself) {
     cases.push_back(
         {{"--listen=:1,unix:@y", flag},
          absl::StrCat("--", NameIn(flag), " needs a unix:/path in --listen")});
+  }
+  for (const std::string_view flag :
+       {"--listen=:1", "--max_workers=4", "--explain=::1", "--no_delay",
+        "--log_format=none"}) {
+    cases.push_back(
+        {{"--control=unix:/x", "--ask=state", flag},
+         absl::StrCat("--", NameIn(flag),
+                      " and --ask do not go together: the server that is asked "
+                      "has its own")});
   }
   ExpectRefused(cases);
   // Whatever comes first.

@@ -13,10 +13,13 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "brood/proc/posix.h"
 #include "brood/server/admission.h"
 #include "brood/server/assembly.h"
+#include "brood/server/control.h"
 #include "brood/server/explain.h"
 #include "brood/server/options.h"
 #include "brood/server/rules.h"
@@ -29,6 +32,9 @@ namespace {
 
 constexpr int kWorldRefuses = 1;
 constexpr int kUsageError = 2;
+
+// A server that is busy answers a little later, one that is stuck never.
+constexpr absl::Duration kAnswerTimeout = absl::Seconds(5);
 
 int Fail(int exit_code, std::string_view message) {
   std::cerr << "server: " << message << std::endl;
@@ -76,11 +82,19 @@ int ExplainTo(const ServerOptions& options) {
   return Print(*lines);
 }
 
+int Ask(const ServerOptions::ControlSocket& control) {
+  const absl::StatusOr<std::string> answer =
+      AskControl(*control.address, *control.ask, absl::Now() + kAnswerTimeout);
+  if (!answer.ok()) return Fail(kWorldRefuses, answer.status().message());
+  return Print(*answer);
+}
+
 int Run(absl::Span<const std::string_view> args) {
   absl::StatusOr<ServerOptions> options = ParseOptions(args);
   if (!options.ok()) return Fail(kUsageError, options.status().message());
   if (options->help) return Print(Usage());
   if (options->access.explain.has_value()) return ExplainTo(*options);
+  if (options->control.ask.has_value()) return Ask(options->control);
   RaiseDescriptorLimit();
   const absl::StatusOr<std::unique_ptr<Assembly>> server =
       Assembly::Create(*std::move(options));

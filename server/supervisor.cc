@@ -131,7 +131,8 @@ class Supervisor {
     if (options_.adopt_orphans) AdoptOrphans();
     if (options_.prepare != nullptr) {
       if (absl::Status status = options_.prepare(
-              loop_, [this](const LogEvent& event) { Log(event); });
+              loop_, [this](const LogEvent& event) { Log(event); },
+              [this] { return State(); });
           !status.ok()) {
         return status;
       }
@@ -208,7 +209,7 @@ class Supervisor {
       case SupervisorRequest::kReload:
         return Reload(signal);
       case SupervisorRequest::kReport:
-        return Report();
+        return Log(State());
       case SupervisorRequest::kMore:
         return ChangeCapacity(signal, 1);
       case SupervisorRequest::kFewer:
@@ -240,7 +241,7 @@ class Supervisor {
     if (HasManager()) TellReadiness();
   }
 
-  void Report() {
+  LogEvent State() const {
     std::vector<LogField> fields = {{"uptime", MonotonicNow() - began_}};
     for (LogField& field : model_.State()) fields.push_back(std::move(field));
     if (orphans_.has_value()) {
@@ -250,9 +251,9 @@ class Supervisor {
     std::string sentence =
         absl::StrCat(NameOf(phase_), ": ", FieldsText(fields));
     fields.insert(fields.begin(), {"phase", std::string(NameOf(phase_))});
-    Log({.name = "state",
-         .sentence = std::move(sentence),
-         .fields = std::move(fields)});
+    return {.name = "state",
+            .sentence = std::move(sentence),
+            .fields = std::move(fields)};
   }
 
   void ChangeCapacity(std::string_view signal, int by) {

@@ -102,6 +102,9 @@ SignalSet SupervisedSignals();
 struct SuperviseOptions {
   // Writes a line to the log, if there is one, until Supervise returns.
   using Log = std::function<void(const LogEvent& event)>;
+  // What SIGUSR1 would log now; the first field is the phase, "serving" until a
+  // stop begins. Not before the model has started, nor after Supervise returns.
+  using State = std::function<LogEvent()>;
 
   // How long those inside may take to finish once the server is asked to stop.
   absl::Duration drain_timeout = absl::Seconds(30);
@@ -124,8 +127,9 @@ struct SuperviseOptions {
   // read before stays.
   absl::AnyInvocable<absl::Status()> on_hangup = nullptr;
   // Called before the model starts: for what else the loop is to watch, such as
-  // a RulesFile. What it fails with is what Supervise returns.
-  absl::AnyInvocable<absl::Status(PollLoop& loop, Log log)> prepare = nullptr;
+  // a RulesFile or a Control. What it fails with is what Supervise returns.
+  absl::AnyInvocable<absl::Status(PollLoop& loop, Log log, State state)>
+      prepare = nullptr;
 
   // Whether to reap children of this process that the model does not own; see
   // orphans.h for who else may have some.

@@ -25,6 +25,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
@@ -619,22 +620,48 @@ TEST(SupervisorTest, LeavesSighupIgnoredAsNohupAsks) {
 TEST(SupervisorTest, LetsItsCallerWatchWithTheSameLoopAndLog) {
   Pipe orders;
   MoodyServer server(
-      {.options = {
-           .prepare = [&orders](PollLoop& loop, SuperviseOptions::Log log) {
-             loop.Watch(orders.reader.get(), [&orders, log = std::move(log)] {
-               log({.name = "order", .sentence = orders.NextLine()});
-               return absl::OkStatus();
-             });
-             return absl::OkStatus();
-           }}});
+      {.options = {.prepare = [&orders](PollLoop& loop,
+                                        SuperviseOptions::Log log,
+                                        const SuperviseOptions::State&) {
+         loop.Watch(orders.reader.get(), [&orders, log = std::move(log)] {
+           log({.name = "order", .sentence = orders.NextLine()});
+           return absl::OkStatus();
+         });
+         return absl::OkStatus();
+       }}});
   ASSERT_EQ(write(orders.writer.get(), "hello\n", 6), 6);
   EXPECT_EQ(server.NextLine(), "hello");
+}
+
+TEST(SupervisorTest, TellsItsCallerWhatItWouldLog) {
+  Pipe orders;
+  MoodyServer server(
+      {.options = {.prepare = [&orders](PollLoop& loop,
+                                        SuperviseOptions::Log log,
+                                        SuperviseOptions::State state) {
+         loop.Watch(orders.reader.get(), [&orders, log = std::move(log),
+                                          state = std::move(state)] {
+           (void)orders.NextLine();
+           const LogEvent event = state();
+           const LogField& first = event.fields.front();
+           log({.name = "told",
+                .sentence = absl::StrCat(event.name, ", ", first.name, " ",
+                                         std::get<std::string>(first.value),
+                                         ", ", event.sentence)});
+           return absl::OkStatus();
+         });
+         return absl::OkStatus();
+       }}});
+  ASSERT_EQ(write(orders.writer.get(), "tell\n", 5), 5);
+  EXPECT_THAT(server.NextLine(),
+              StartsWith("state, phase serving, serving: uptime "));
 }
 
 TEST(SupervisorTest, DoesNotStartWhatIsNotPrepared) {
   FakeModel model;
   EXPECT_THAT(Supervise(model, {.prepare =
-                                    [](PollLoop&, SuperviseOptions::Log) {
+                                    [](PollLoop&, const SuperviseOptions::Log&,
+                                       const SuperviseOptions::State&) {
                                       return absl::NotFoundError("rules");
                                     }}),
               StatusIs(absl::StatusCode::kNotFound, "rules"));

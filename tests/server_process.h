@@ -66,6 +66,9 @@ class ServerProcess {
   // Skips lines until one contains `text`, and returns that; nullopt if none
   // does.
   std::optional<std::string> NextLogLineWith(std::string_view text);
+  // Everything that comes on its standard output after the ready line, until
+  // its end.
+  std::string RestOfOutput();
   // Everything that is still to come on its standard error, until its end.
   std::string RestOfLog();
   // Nobody listens to it any more.
