@@ -41,6 +41,7 @@
 #include "brood/server/iterative.h"
 #include "brood/server/notify.h"
 #include "brood/server/options.h"
+#include "brood/server/patience.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/prefork.h"
 #include "brood/server/process_model.h"
@@ -98,6 +99,20 @@ absl::StatusOr<gid_t> GroupOf(const std::string& text) {
   return absl::NotFoundError(absl::StrCat("there is no group ", text));
 }
 
+Patience ToPatience(const ServerOptions& options) {
+  Patience patience = {
+      .handler_timeout =
+          options.patience.handler.value_or(absl::InfiniteDuration()),
+      .idle_timeout = options.patience.idle.value_or(absl::InfiniteDuration()),
+      .client_gone_grace = options.handler.client_gone_grace};
+  if (options.patience.min_rate.has_value()) {
+    patience.min_rate =
+        Patience::MinRate{.bytes = options.patience.min_rate->bytes,
+                          .period = options.patience.min_rate->period};
+  }
+  return patience;
+}
+
 ForkPerConnection::Options ToModel(const ServerOptions& options,
                                    const Rules& rules) {
   ForkPerConnection::Options model = {
@@ -108,10 +123,7 @@ ForkPerConnection::Options ToModel(const ServerOptions& options,
                .message = options.admit.message,
                .rules = rules},
       .limits = options.handler.limits,
-      .handler_timeout =
-          options.patience.handler.value_or(absl::InfiniteDuration()),
-      .idle_timeout = options.patience.idle.value_or(absl::InfiniteDuration()),
-      .client_gone_grace = options.handler.client_gone_grace};
+      .patience = ToPatience(options)};
   // Programs are told how many connections their client's source has. Else, to
   // count what no limit asks for would cost every fork a page.
   ConnectionLimits& limits = model.gate.limits;
@@ -124,11 +136,6 @@ ForkPerConnection::Options ToModel(const ServerOptions& options,
     model.gate.trusted_proxies = options.proxy.trusted;
     model.gate.proxy_header = *options.proxy.headers;
     model.gate.proxy_timeout = options.proxy.timeout;
-  }
-  if (options.patience.min_rate.has_value()) {
-    model.min_rate =
-        ForkPerConnection::MinRate{.bytes = options.patience.min_rate->bytes,
-                                   .period = options.patience.min_rate->period};
   }
   return model;
 }

@@ -5,7 +5,6 @@
 #include <sys/mman.h>
 #include <sys/types.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
@@ -25,7 +24,6 @@
 #include "brood/net/address.h"
 #include "brood/net/listener.h"
 #include "brood/net/stream.h"
-#include "brood/net/tcp_info.h"
 #include "brood/proc/child.h"
 #include "brood/proc/exit_queue.h"
 #include "brood/proc/exit_status.h"
@@ -36,6 +34,7 @@
 #include "brood/server/connection_handler.h"
 #include "brood/server/connection_log.h"
 #include "brood/server/gate.h"
+#include "brood/server/patience.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/process_model.h"
 
@@ -45,8 +44,6 @@ namespace {
 // How long to wait with the next try after a fork has failed, if no child ends
 // sooner.
 constexpr absl::Duration kPause = absl::Milliseconds(100);
-
-constexpr absl::Duration kTermToKill = absl::Seconds(2);
 
 // How many of a chunk of shared memory.
 constexpr size_t kTotalsPerChunk = 4096;
@@ -140,11 +137,10 @@ void ForkPerConnection::Tell(const absl::Status& status) {
 absl::Status ForkPerConnection::Start(PollLoop& loop) {
   loop_ = &loop;
   const bool program = handler_.program().has_value();
-  keeps_streams_ =
-      options_.idle_timeout != absl::InfiniteDuration() ||
-      options_.min_rate.has_value() ||
-      (program && (options_.client_gone_grace != absl::InfiniteDuration() ||
-                   observer_ != nullptr));
+  keeps_streams_ = options_.patience.asks_tcp() ||
+                   (program && (options_.patience.client_gone_grace !=
+                                    absl::InfiniteDuration() ||
+                                observer_ != nullptr));
   loop_->Watch(reaper_.fd(), [this] { return ReportEnds(); });
   gate_.OnEvent([this](const LogEvent& event) {
     if (event_observer_ != nullptr) event_observer_(event);
@@ -222,10 +218,8 @@ absl::Status ForkPerConnection::StartOne(Entrant& entrant) {
   connection.local = entrant.local;
   connection.peer = entrant.peer;
   connection.proxy = entrant.proxy;
-  connection.begin = begin;
+  connection.progress = Progress(begin);
   connection.slot = std::move(entrant.slot);
-  connection.period_begin = begin;
-  connection.period_bytes = 0;
   if (keeps_streams_) {
     connection.stream = std::move(entrant.stream);
   } else {
@@ -245,10 +239,11 @@ absl::Status ForkPerConnection::StartOne(Entrant& entrant) {
   free_.pop_back();
   ++live_;
   if (keeps_streams_ && handler_.program().has_value() &&
-      options_.client_gone_grace != absl::InfiniteDuration()) {
+      options_.patience.client_gone_grace != absl::InfiniteDuration()) {
     WatchClient(place);
   }
-  if (keeps_streams_ || options_.handler_timeout != absl::InfiniteDuration()) {
+  if (keeps_streams_ ||
+      options_.patience.handler_timeout != absl::InfiniteDuration()) {
     TickSoon();
   }
   return absl::OkStatus();
@@ -264,14 +259,15 @@ TcpTotals* ForkPerConnection::TotalsOf(uint64_t place) {
 ConnectionRecord ForkPerConnection::RecordOf(const Connection& connection,
                                              const ExitStatus& status,
                                              uint64_t place) {
-  ConnectionRecord record = {.id = connection.id,
-                             .pid = connection.pid,
-                             .peer = connection.proxy.value_or(connection.peer),
-                             .local = connection.local,
-                             .model = std::string(options_.name),
-                             .status = status,
-                             .duration = MonotonicNow() - connection.begin,
-                             .ended = connection.ended};
+  ConnectionRecord record = {
+      .id = connection.id,
+      .pid = connection.pid,
+      .peer = connection.proxy.value_or(connection.peer),
+      .local = connection.local,
+      .model = std::string(options_.name),
+      .status = status,
+      .duration = MonotonicNow() - connection.progress.begin(),
+      .ended = connection.ended};
   if (connection.proxy.has_value()) record.client = connection.peer;
   if (handler_.program().has_value()) {
     record.program = std::string(*handler_.program());
@@ -351,60 +347,24 @@ void ForkPerConnection::TryAgainSoon() {
 void ForkPerConnection::End(Connection& connection, const Ended& ended) {
   if (connection.ended.has_value()) return;
   connection.ended = ended;
-  connection.kill_at = MonotonicNow() + kTermToKill;
+  connection.kill_at = MonotonicNow() + Patience::kTermToKill;
   reaper_.KillGroupAtEnd(connection.pid);
   (void)reaper_.SignalGroup(connection.pid, SIGTERM);
   TickSoon();
 }
 
 void ForkPerConnection::WatchClient(uint64_t place) {
-  loop_->WatchGone(connections_[place].stream->fd(), [this, place] {
-    Connection& connection = connections_[place];
-    loop_->Unwatch(connection.stream->fd());
-    loop_->CallAfter(
-        options_.client_gone_grace, [this, place, id = connection.id] {
-          // Somebody else may be there by now.
-          if (connections_[place].id == id) {
-            End(connections_[place], {.cause = EndCause::kClientGone,
-                                      .limit = options_.client_gone_grace});
-          }
-          return absl::OkStatus();
-        });
-    return absl::OkStatus();
-  });
-}
-
-std::optional<Ended> ForkPerConnection::LimitOf(Connection& connection,
-                                                absl::Duration now) {
-  if (now - connection.begin >= options_.handler_timeout) {
-    return Ended{.cause = EndCause::kHandlerTimeout,
-                 .limit = options_.handler_timeout};
-  }
-  if (!connection.stream.has_value() ||
-      (options_.idle_timeout == absl::InfiniteDuration() &&
-       !options_.min_rate.has_value())) {
-    return std::nullopt;
-  }
-  const absl::StatusOr<TcpInfo> info = TcpInfoOf(connection.stream->fd());
-  if (!info.ok()) return std::nullopt;  // Of unix there is none.
-  if (std::min(info->since_data_received, info->since_data_sent) >=
-      options_.idle_timeout) {
-    return Ended{.cause = EndCause::kIdle, .limit = options_.idle_timeout};
-  }
-  if (options_.min_rate.has_value() &&
-      now - connection.period_begin >= options_.min_rate->period) {
-    const uint64_t bytes =
-        info->bytes_received.value_or(0) + info->bytes_acknowledged.value_or(0);
-    const bool too_slow =
-        bytes - connection.period_bytes < options_.min_rate->bytes;
-    connection.period_begin = now;
-    connection.period_bytes = bytes;
-    if (too_slow) {
-      return Ended{.cause = EndCause::kTooSlow,
-                   .limit = options_.min_rate->period};
-    }
-  }
-  return std::nullopt;
+  const absl::Duration grace = options_.patience.client_gone_grace;
+  CallWhenClientIsGone(
+      *loop_, connections_[place].stream->fd(), grace,
+      [this, place, id = connections_[place].id, grace] {
+        // Somebody else may be there by now.
+        if (connections_[place].id == id) {
+          End(connections_[place],
+              {.cause = EndCause::kClientGone, .limit = grace});
+        }
+        return absl::OkStatus();
+      });
 }
 
 void ForkPerConnection::Tick() {
@@ -415,7 +375,10 @@ void ForkPerConnection::Tick() {
       connection.kill_at = absl::InfiniteDuration();
       (void)reaper_.SignalGroup(connection.pid, SIGKILL);
     } else if (!connection.ended.has_value()) {
-      const std::optional<Ended> ended = LimitOf(connection, now);
+      const int fd =
+          connection.stream.has_value() ? connection.stream->fd() : -1;
+      const std::optional<Ended> ended =
+          connection.progress.LimitOf(options_.patience, fd, now);
       if (ended.has_value()) End(connection, *ended);
     }
   }
@@ -423,14 +386,7 @@ void ForkPerConnection::Tick() {
 
 void ForkPerConnection::TickSoon() {
   if (std::exchange(ticking_, true)) return;
-  absl::Duration shortest =
-      std::min({options_.handler_timeout, options_.idle_timeout, kTermToKill});
-  if (options_.min_rate.has_value()) {
-    shortest = std::min(shortest, options_.min_rate->period);
-  }
-  const absl::Duration tick =
-      std::clamp(shortest / 8, absl::Milliseconds(5), absl::Milliseconds(250));
-  loop_->CallAfter(tick, [this] {
+  loop_->CallAfter(options_.patience.tick(), [this] {
     ticking_ = false;
     Tick();
     if (live_ > 0) TickSoon();

@@ -25,9 +25,9 @@
 // a second. Until it has succeeded, the others wait in the kernel's queue. Only
 // a program that cannot be executed any more costs a client its connection.
 //
-// A connection that runs into one of the limits of Options ends: its process
-// group receives SIGTERM, two seconds later SIGKILL, and whoever is left of it
-// when its leader ends, too.
+// A connection that runs into one of the limits of its Patience ends: its
+// process group receives SIGTERM, two seconds later SIGKILL, and whoever is
+// left of it when its leader ends, too.
 //
 // Ownership: owns the acceptor and the children; the handler is borrowed.
 // Errors: see process_model.h. Threads: one. Signals: none.
@@ -62,6 +62,7 @@
 #include "brood/server/connection_handler.h"
 #include "brood/server/connection_log.h"
 #include "brood/server/gate.h"
+#include "brood/server/patience.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/process_model.h"
 #include "brood/server/rules.h"
@@ -76,12 +77,6 @@ using SharedTotals = std::unique_ptr<TcpTotals[], Unmap>;
 
 class ForkPerConnection : public ProcessModel {
  public:
-  // Less than so many bytes, in and out together, in a whole period.
-  struct MinRate {
-    uint64_t bytes = 0;
-    absl::Duration period = absl::Seconds(1);
-  };
-
   struct Options {
     // The name of the model, for logs.
     std::string_view name = "fork";
@@ -89,16 +84,7 @@ class ForkPerConnection : public ProcessModel {
     // once; at least 1.
     Gate::Options gate = {};
     Limits limits = {};
-    // How long a connection may take; how long both sides may be silent; what
-    // has to go through it. The last two are TCP's to tell, and do not hold for
-    // unix clients.
-    absl::Duration handler_timeout = absl::InfiniteDuration();
-    absl::Duration idle_timeout = absl::InfiniteDuration();
-    std::optional<MinRate> min_rate = std::nullopt;
-    // How long a program may go on when its client is gone: both directions
-    // have ended, or the connection was reset. A forked handler finds out by
-    // itself.
-    absl::Duration client_gone_grace = absl::Seconds(10);
+    Patience patience = {};
   };
 
   static absl::StatusOr<std::unique_ptr<ForkPerConnection>> Create(
@@ -140,15 +126,12 @@ class ForkPerConnection : public ProcessModel {
     Address local;
     Address peer;
     std::optional<Address> proxy;
-    absl::Duration begin;  // All times are monotonic.
+    Progress progress;
     Admission::Slot slot;
     // Open here too if something about it is to be known.
     std::optional<Stream> stream;
     std::optional<Ended> ended;
-    absl::Duration kill_at = absl::InfiniteDuration();
-    // For the least rate.
-    absl::Duration period_begin;
-    uint64_t period_bytes = 0;
+    absl::Duration kill_at = absl::InfiniteDuration();  // Monotonic.
   };
 
   ForkPerConnection(Acceptor acceptor, ConnectionHandler& handler,
@@ -172,7 +155,6 @@ class ForkPerConnection : public ProcessModel {
   // Looks after the limits of time and rate.
   void Tick();
   void TickSoon();
-  std::optional<Ended> LimitOf(Connection& connection, absl::Duration now);
 
   void Tell(const absl::Status& status);
   void CallDone();

@@ -37,6 +37,7 @@
 #include "brood/server/echo.h"
 #include "brood/server/exec_handler.h"
 #include "brood/server/gate.h"
+#include "brood/server/patience.h"
 #include "brood/server/poll_loop.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -153,7 +154,7 @@ TEST_F(ForkPerConnectionTest,
 
 TEST_F(ForkPerConnectionTest, EndsAHandlerThatTakesTooLong) {
   EchoHandler echo;
-  Start(echo, {.handler_timeout = absl::Milliseconds(30)});
+  Start(echo, {.patience = {.handler_timeout = absl::Milliseconds(30)}});
   Stream client = Connect();
   AwaitEnds(1);
   EXPECT_EQ(ends_.at(0).status, ExitStatus::Killed(SIGTERM));
@@ -164,7 +165,7 @@ TEST_F(ForkPerConnectionTest, EndsAHandlerThatTakesTooLong) {
 
 TEST_F(ForkPerConnectionTest, EndsAConnectionOnWhichBothAreSilent) {
   EchoHandler echo;
-  Start(echo, {.idle_timeout = absl::Milliseconds(50)});
+  Start(echo, {.patience = {.idle_timeout = absl::Milliseconds(50)}});
   Stream client = Connect();
   ASSERT_THAT(client.WriteAll("x"), IsOk());
   AwaitEnds(1);
@@ -175,8 +176,9 @@ TEST_F(ForkPerConnectionTest, EndsAConnectionOnWhichBothAreSilent) {
 
 TEST_F(ForkPerConnectionTest, EndsAConnectionThatIsTooSlow) {
   EchoHandler echo;
-  Start(echo, {.min_rate = ForkPerConnection::MinRate{
-                   .bytes = 1000, .period = absl::Milliseconds(50)}});
+  Start(echo,
+        {.patience = {.min_rate = Patience::MinRate{
+                          .bytes = 1000, .period = absl::Milliseconds(50)}}});
   Stream client = Connect();
   ASSERT_THAT(client.WriteAll("x"), IsOk());
   AwaitEnds(1);
@@ -206,7 +208,7 @@ TEST_F(ForkPerConnectionTest, RunsAProgramForEachClient) {
 TEST_F(ForkPerConnectionTest, TellsAProgramAndItsGroupThatTheClientIsGone) {
   const std::unique_ptr<ExecHandler> deaf = Program(
       {"sh", "-c", "(trap '' TERM; echo ready; exec sleep 1000) & wait"});
-  Start(*deaf, {.client_gone_grace = absl::ZeroDuration()});
+  Start(*deaf, {.patience = {.client_gone_grace = absl::ZeroDuration()}});
   Stream client = Connect();
   EXPECT_EQ(AwaitText(client, 6), "ready\n");
   ASSERT_THAT(client.Reset(), IsOk());
@@ -221,7 +223,7 @@ TEST_F(ForkPerConnectionTest, TellsAProgramAndItsGroupThatTheClientIsGone) {
 TEST_F(ForkPerConnectionTest, LetsAProgramFinishForAClientThatOnlySaidTheEnd) {
   const std::unique_ptr<ExecHandler> slow =
       Program({"sh", "-c", "cat >/dev/null; echo done"});
-  Start(*slow, {.client_gone_grace = absl::ZeroDuration()});
+  Start(*slow, {.patience = {.client_gone_grace = absl::ZeroDuration()}});
   Stream client = Connect();
   ASSERT_THAT(client.ShutdownWrite(), IsOk());
   EXPECT_EQ(AwaitText(client, 5), "done\n");

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "brood/server/patience.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "brood/net/tcp_info.h"
+#include "brood/server/connection_log.h"
+#include "brood/server/poll_loop.h"
+
+namespace brood {
+
+absl::Duration Patience::tick() const {
+  absl::Duration shortest =
+      std::min({handler_timeout, idle_timeout, kTermToKill});
+  if (min_rate.has_value()) shortest = std::min(shortest, min_rate->period);
+  return std::clamp(shortest / 8, absl::Milliseconds(5),
+                    absl::Milliseconds(250));
+}
+
+std::optional<Ended> Progress::LimitOf(const Patience& patience, int fd,
+                                       absl::Duration now) {
+  if (now - begin_ >= patience.handler_timeout) {
+    return Ended{.cause = EndCause::kHandlerTimeout,
+                 .limit = patience.handler_timeout};
+  }
+  if (fd == -1 || !patience.asks_tcp()) return std::nullopt;
+  const absl::StatusOr<TcpInfo> info = TcpInfoOf(fd);
+  if (!info.ok()) return std::nullopt;  // Of unix there is none.
+  if (std::min(info->since_data_received, info->since_data_sent) >=
+      patience.idle_timeout) {
+    return Ended{.cause = EndCause::kIdle, .limit = patience.idle_timeout};
+  }
+  if (patience.min_rate.has_value() &&
+      now - period_begin_ >= patience.min_rate->period) {
+    const uint64_t bytes =
+        info->bytes_received.value_or(0) + info->bytes_acknowledged.value_or(0);
+    const bool too_slow = bytes - period_bytes_ < patience.min_rate->bytes;
+    period_begin_ = now;
+    period_bytes_ = bytes;
+    if (too_slow) {
+      return Ended{.cause = EndCause::kTooSlow,
+                   .limit = patience.min_rate->period};
+    }
+  }
+  return std::nullopt;
+}
+
+void CallWhenClientIsGone(PollLoop& loop, int fd, absl::Duration grace,
+                          PollLoop::Callback then) {
+  loop.WatchGone(fd, [&loop, fd, grace, then = std::move(then)]() mutable {
+    loop.Unwatch(fd);
+    loop.CallAfter(grace, std::move(then));
+    return absl::OkStatus();
+  });
+}
+
+}  // namespace brood

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "brood/server/patience.h"
+
+#include <array>
+#include <optional>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/status_matchers.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "brood/net/address.h"
+#include "brood/net/listener.h"
+#include "brood/net/stream.h"
+#include "brood/proc/posix.h"
+#include "brood/server/connection_log.h"
+#include "brood/server/poll_loop.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace brood {
+namespace {
+
+using ::absl_testing::IsOk;
+
+std::optional<Ended> WhyItIsToEnd(const Stream& stream, Progress& progress) {
+  const Patience patience = {.handler_timeout = absl::Minutes(5),
+                             .idle_timeout = absl::Seconds(30)};
+  return progress.LimitOf(patience, stream.fd(), MonotonicNow());
+}
+
+struct Pair {
+  Stream client;
+  Stream server;
+};
+
+Pair Connected() {
+  absl::StatusOr<Listener> listener =
+      Listener::Open(*Address::Parse("127.0.0.1:0"));
+  EXPECT_THAT(listener, IsOk());
+  absl::StatusOr<Stream> client = Stream::Connect(listener->address());
+  EXPECT_THAT(client, IsOk());
+  absl::StatusOr<std::optional<Accepted>> accepted = listener->Accept();
+  EXPECT_THAT(accepted, IsOk());
+  return {.client = *std::move(client),
+          .server = (**std::move(accepted)).stream};
+}
+
+std::optional<EndCause> CauseOf(const std::optional<Ended>& ended) {
+  if (!ended.has_value()) return std::nullopt;
+  return ended->cause;
+}
+
+TEST(PatienceTest, HeaderExample) {
+  const auto [client, server] = Connected();
+  Progress now(MonotonicNow());
+  EXPECT_EQ(WhyItIsToEnd(server, now), std::nullopt);
+  Progress long_ago(MonotonicNow() - absl::Hours(1));
+  EXPECT_EQ(CauseOf(WhyItIsToEnd(server, long_ago)), EndCause::kHandlerTimeout);
+}
+
+TEST(PatienceTest, SpeaksOfSilenceAndSlownessOnlyWhereTcpIsAsked) {
+  const auto [client, server] = Connected();
+  const Patience idle = {.idle_timeout = absl::ZeroDuration()};
+  Progress progress;
+  EXPECT_EQ(CauseOf(progress.LimitOf(idle, server.fd(), absl::Seconds(1))),
+            EndCause::kIdle);
+  EXPECT_EQ(progress.LimitOf(idle, -1, absl::Seconds(1)), std::nullopt);
+  EXPECT_EQ(progress.LimitOf({}, server.fd(), absl::Hours(1)), std::nullopt);
+}
+
+TEST(PatienceTest, CountsTheBytesOfEachPeriodForItself) {
+  auto [client, server] = Connected();
+  const Patience patience = {
+      .min_rate = Patience::MinRate{.bytes = 3, .period = absl::Seconds(10)}};
+  Progress progress;
+  ASSERT_THAT(client.WriteAll("abc"), IsOk());
+  std::array<char, 3> buffer;
+  ASSERT_THAT(server.Read(absl::MakeSpan(buffer)), IsOk());
+  const auto cause_at = [&](int second) {
+    return CauseOf(
+        progress.LimitOf(patience, server.fd(), absl::Seconds(second)));
+  };
+  EXPECT_EQ(cause_at(9), std::nullopt);
+  EXPECT_EQ(cause_at(10), std::nullopt);
+  EXPECT_EQ(cause_at(19), std::nullopt);
+  EXPECT_EQ(cause_at(20), EndCause::kTooSlow);
+}
+
+TEST(PatienceTest, LooksOftenEnoughForItsShortestLimit) {
+  EXPECT_EQ(Patience().tick(), absl::Milliseconds(250));
+  EXPECT_EQ(Patience({.idle_timeout = absl::Milliseconds(80)}).tick(),
+            absl::Milliseconds(10));
+  EXPECT_EQ(Patience({.handler_timeout = absl::Milliseconds(8)}).tick(),
+            absl::Milliseconds(5));
+}
+
+TEST(PatienceTest, CallsWhenAClientHasGoneAndNotWhenItOnlySaidTheEnd) {
+  PollLoop loop;
+  auto [client, server] = Connected();
+  auto [leaver, other] = Connected();
+  bool called_too_soon = false;
+  CallWhenClientIsGone(loop, server.fd(), absl::ZeroDuration(), [&] {
+    called_too_soon = true;
+    return absl::OkStatus();
+  });
+  CallWhenClientIsGone(loop, other.fd(), absl::ZeroDuration(), [&] {
+    loop.Stop();
+    return absl::OkStatus();
+  });
+  ASSERT_THAT(client.ShutdownWrite(), IsOk());
+  ASSERT_THAT(leaver.Reset(), IsOk());
+  EXPECT_THAT(loop.Run(), IsOk());
+  EXPECT_FALSE(called_too_soon);
+}
+
+}  // namespace
+}  // namespace brood
