@@ -160,8 +160,7 @@ Prefork::Options ToPrefork(const ServerOptions& options, const Rules& rules) {
   Prefork::Options model = {
       .workers = ToPolicy(options.workers),
       .terms = {.rules = rules, .limits = options.handler.limits},
-      .handler_timeout =
-          options.patience.handler.value_or(absl::InfiniteDuration())};
+      .patience = ToPatience(options)};
   // So that servers that begin together do not recycle together.
   model.workers.seed =
       static_cast<uint64_t>(absl::ToInt64Nanoseconds(MonotonicNow()));

@@ -26,7 +26,10 @@
 // proc/spawn.h. Handle() is the program's exit code, or 128 and the signal that
 // killed it, or 126 if it could not be started.
 //
-// Threads, signals, fork: see connection_handler.h. Rests on: UCSPI-1996.
+// Threads, fork: see connection_handler.h. Signals: a process that is sent
+// SIGTERM while it is in Handle() passes it on to the program's group, SIGKILL a
+// second later, and ends by SIGTERM when the program has, and with it whoever
+// is left of that group. Rests on: UCSPI-1996.
 #ifndef BROOD_SERVER_EXEC_HANDLER_H_
 #define BROOD_SERVER_EXEC_HANDLER_H_
 

@@ -446,8 +446,9 @@ constexpr auto kFlags = std::to_array<Flag>({
      .more =
          "fork: one of its own. iterative: one of its own, and the others "
          "wait. prefork: one of some workers that were forked before; they let "
-         "clients in by themselves, so --client_gone_grace, --idle_timeout, "
-         "--min_rate and all of \"how many may come\" do not go with it.",
+         "clients in by themselves, so all of \"how many may come\" does not "
+         "go "
+         "with it.",
      .parse = ParseModel},
     {.name = "workers",
      .value_name = "N",
@@ -1082,8 +1083,7 @@ absl::Status Parser::AgreeOnModel() {
     }
     return Refuse(
         {"max_connections_per_source", "connection_rate_per_source",
-         "source_prefix", "at_limit", "at_limit_message", "max_waiting",
-         "idle_timeout", "min_rate", "client_gone_grace"},
+         "source_prefix", "at_limit", "at_limit_message", "max_waiting"},
         "and --model=prefork do not go together: its workers let "
         "clients in by themselves");
   }

@@ -901,8 +901,7 @@ TEST(OptionsTest, RefusesWhatContradictsItself) {
   }
   for (const std::string_view flag :
        {"--max_connections_per_source=1", "--connection_rate_per_source=1/s",
-        "--source_prefix=24,48", "--at_limit=reset", "--max_waiting=1",
-        "--idle_timeout=1s", "--min_rate=1/s", "--client_gone_grace=1s"}) {
+        "--source_prefix=24,48", "--at_limit=reset", "--max_waiting=1"}) {
     cases.push_back({{"--model=prefork", flag},
                      absl::StrCat("--", NameIn(flag), kByThemselves)});
   }
@@ -945,8 +944,9 @@ TEST(OptionsTest, RefusesWhatContradictsItself) {
 TEST(OptionsTest, LeavesToPreforkWhatItCanDo) {
   EXPECT_THAT(ParseOptions({"--model=prefork", "--workers=4",
                             "--connections_per_worker=1", "--allow=all",
-                            "--handler_timeout=1m", "--rlimit=CPU=1",
-                            "--explain=unix", "--", "cat"}),
+                            "--handler_timeout=1m", "--idle_timeout=1m",
+                            "--min_rate=1/s", "--client_gone_grace=1s",
+                            "--rlimit=CPU=1", "--explain=unix", "--", "cat"}),
               IsOk());
 }
 

@@ -2,6 +2,7 @@
 #include "brood/server/prefork.h"
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -23,8 +24,11 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "brood/net/address.h"
+#include "brood/net/fd_passing.h"
 #include "brood/net/listener.h"
+#include "brood/net/stream.h"
 #include "brood/proc/child.h"
 #include "brood/proc/exit_queue.h"
 #include "brood/proc/exit_status.h"
@@ -34,6 +38,7 @@
 #include "brood/proc/unique_fd.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/connection_log.h"
+#include "brood/server/patience.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/prefork_board.h"
 #include "brood/server/prefork_worker.h"
@@ -49,7 +54,6 @@ using Kind = PreforkMessage::Kind;
 
 // How long to wait, while draining, for those on their way: a second is when a
 // lost packet is sent again.
-constexpr absl::Duration kTermToKill = absl::Seconds(2);
 constexpr absl::Duration kHandshakes = absl::Seconds(3);
 
 // What the pipe is to hold: about six thousand messages. Who may not have so
@@ -67,6 +71,13 @@ std::vector<Address> AddressesOf(const std::vector<Listener>& listeners) {
     addresses.push_back(listener.address());
   }
   return addresses;
+}
+
+// A forked handler finds out by itself that its client is gone.
+bool WatchesClients(const ConnectionHandler& handler,
+                    const Prefork::Options& options) {
+  return handler.program().has_value() &&
+         options.patience.client_gone_grace != absl::InfiniteDuration();
 }
 
 }  // namespace
@@ -91,21 +102,28 @@ absl::StatusOr<std::unique_ptr<Prefork>> Prefork::Create(
   (void)fcntl(messages_in.get(), F_SETPIPE_SZ, kPipeSize);
   absl::StatusOr<WakeupFd> bell = WakeupFd::Create();
   if (!bell.ok()) return bell.status();
+  std::optional<Copies> copies;
+  if (options.patience.asks_tcp() || WatchesClients(handler, options)) {
+    absl::StatusOr<Copies> created = Copies::Create();
+    if (!created.ok()) return created.status();
+    copies = *std::move(created);
+  }
   // As in fork_per_connection.cc.
   absl::StatusOr<ExitQueue> queue = ExitQueue::Create();
   absl::StatusOr<Reaper> reaper =
       queue.ok() ? Reaper::Create(*std::move(queue)) : Reaper::Create();
   if (!reaper.ok()) return reaper.status();
-  return absl::WrapUnique(
-      new Prefork(std::move(listeners), handler, options, *std::move(policy),
-                  *std::move(reaper), *std::move(board), std::move(messages_in),
-                  std::move(messages_out), *std::move(bell)));
+  return absl::WrapUnique(new Prefork(
+      std::move(listeners), handler, options, *std::move(policy),
+      *std::move(reaper), *std::move(board), std::move(messages_in),
+      std::move(messages_out), std::move(copies), *std::move(bell)));
 }
 
 Prefork::Prefork(std::vector<Listener> listeners, ConnectionHandler& handler,
                  const Options& options, WorkerPolicy policy, Reaper reaper,
                  PreforkBoard board, UniqueFd messages_in,
-                 UniqueFd messages_out, WakeupFd bell)
+                 UniqueFd messages_out, std::optional<Copies> copies,
+                 WakeupFd bell)
     : listeners_(std::move(listeners)),
       addresses_(AddressesOf(listeners_)),
       handler_(handler),
@@ -116,6 +134,7 @@ Prefork::Prefork(std::vector<Listener> listeners, ConnectionHandler& handler,
       board_(std::move(board)),
       messages_in_(std::move(messages_in)),
       messages_out_(std::move(messages_out)),
+      copies_(std::move(copies)),
       bell_(std::move(bell)),
       buffer_(kMessagesAtATime) {}
 
@@ -135,7 +154,10 @@ void Prefork::OnEvent(absl::AnyInvocable<void(const LogEvent&)> observer) {
 
 absl::Status Prefork::Start(PollLoop& loop) {
   loop_ = &loop;
-  if (options_.handler_timeout != absl::InfiniteDuration()) TickSoon();
+  if (has_limits()) TickSoon();
+  if (copies_.has_value()) {
+    loop_->Watch(copies_->in.fd(), [this] { return ReadCopies(); });
+  }
   loop_->Watch(messages_in_.get(), [this] {
     if (absl::Status s = ReadMessages(); !s.ok()) return s;
     Decide();
@@ -199,18 +221,22 @@ absl::Status Prefork::StartWorker(const WorkerPolicy::Start& start) {
   on_board.spent = false;
   on_board.saw_nobody = false;
   on_board.retire = false;
+  on_board.ending = false;
   on_board.trouble = 0;
   on_board.broken = false;
   std::vector<int> keep = {messages_out_.get(), bell_.fd()};
   for (const Listener& listener : listeners_) keep.push_back(listener.fd());
-  const PreforkWorker::Share share = {.listeners = listeners_,
-                                      .handler = handler_,
-                                      .board = board_,
-                                      .messages = messages_out_,
-                                      .bell = bell_,
-                                      .terms = terms_,
-                                      .records = observer_ != nullptr,
-                                      .counts_idle = counts_idle()};
+  if (copies_.has_value()) keep.push_back(copies_->out.fd());
+  const PreforkWorker::Share share = {
+      .listeners = listeners_,
+      .handler = handler_,
+      .board = board_,
+      .messages = messages_out_,
+      .bell = bell_,
+      .terms = terms_,
+      .copies = copies_.has_value() ? &copies_->out : nullptr,
+      .records = observer_ != nullptr,
+      .counts_idle = counts_idle()};
   const PreforkWorker::Task task = {.slot = slot,
                                     .connections = start.connections,
                                     .rules = board_.shared().rules};
@@ -226,15 +252,16 @@ absl::Status Prefork::StartWorker(const WorkerPolicy::Start& start) {
   worker.user_time = absl::ZeroDuration();
   worker.system_time = absl::ZeroDuration();
   worker.ended.reset();
-  worker.kill_at = absl::InfiniteDuration();
   if (absl::Status s = reaper_.Add(*std::move(child), slot); !s.ok()) {
     // It may have a client by now.
     (void)child->Signal(SIGKILL);
     const absl::StatusOr<ExitStatus> status = child->Wait();
     (void)ReadMessages();
+    (void)ReadCopies();
     if (InProgress(slot) > 0) {
       RecordCrash(slot, worker.pid, status.value_or(ExitStatus::Lost()));
     }
+    LetGo(worker);
     return s;
   }
   return absl::OkStatus();
@@ -400,7 +427,8 @@ absl::Status Prefork::ReportEnds() {
     ended_.push_back(**exit);
   }
   // The last thing that they have said comes before their end.
-  const absl::Status read = ReadMessages();
+  absl::Status read = ReadMessages();
+  read.Update(ReadCopies());
   for (const Reaper::Exit& exit : ended_) {
     Bury(exit.tag, exit.pid, exit.status);
   }
@@ -414,13 +442,22 @@ void Prefork::Bury(size_t slot, pid_t pid, const ExitStatus& status) {
   const PreforkBoard::Slot& on_board = board_.slot(slot);
   (void)LookAt(slot);
   if (InProgress(slot) > 0) RecordCrash(slot, pid, status);
+  Worker& worker = workers_[slot];
+  LetGo(worker);
+  if (std::exchange(worker.kill_at, absl::InfiniteDuration()) !=
+      absl::InfiniteDuration()) {
+    --to_kill_;
+  }
   if (counts_idle() && on_board.doing == Doing::kIdle) --shared.idle;
   if (on_board.saw_nobody) policy_.Drained();
-  const bool well = status.success() || workers_[slot].ended.has_value();
+  const bool ended = worker.ended.has_value();
+  const bool well = status.success() || ended;
   const absl::Duration back_off = policy_.Ended(slot, well, MonotonicNow());
   if (back_off == absl::ZeroDuration()) {
     // Nobody will come and say that it is over.
     SetTrouble(slot, absl::OkStatus());
+    // It took no other client, also if it was the only one to be woken for it.
+    if (ended && !shared.stop) bell_.Wake();
     return;
   }
   if (shared.stop) return;
@@ -453,6 +490,13 @@ void Prefork::RecordCrash(size_t slot, pid_t pid, const ExitStatus& status) {
     usage.user_time -= worker.user_time;
     usage.system_time -= worker.system_time;
     record.status.set_usage(usage);
+  }
+  const TcpTotals totals =
+      worker.copy.valid() ? TcpTotals::Of(worker.copy.get()) : TcpTotals();
+  if (totals.known) {
+    record.bytes_in = totals.bytes_in;
+    record.bytes_out = totals.bytes_out;
+    record.retransmits = totals.retransmits;
   }
   record.ended = worker.ended;
   if (cause_.has_value()) record.ended = {.cause = *cause_};
@@ -494,13 +538,112 @@ void Prefork::SetRules(Rules rules) {
 
 // ---- How long a connection may take ----
 
+// A stream keeps what each sender says in one piece, and passes no descriptor
+// with bytes that it did not come with, so that one read yields one copy.
+absl::StatusOr<Prefork::Copies> Prefork::Copies::Create() {
+  constexpr int kLeastOfOne = 256;  // What the kernel charges for it, at least.
+  std::array<int, 2> pair;
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) == -1) {
+    return ErrnoStatus(errno, "socketpair");
+  }
+  Copies copies = {.in = Stream(UniqueFd(pair[0]), Address()),
+                   .out = Stream(UniqueFd(pair[1]), Address())};
+  int size = 0;
+  socklen_t length = sizeof(size);
+  if (getsockopt(copies.out.fd(), SOL_SOCKET, SO_SNDBUF, &size, &length) ==
+      -1) {
+    return ErrnoStatus(errno, "SO_SNDBUF");
+  }
+  copies.most = std::max(size / kLeastOfOne, 1);
+  return copies;
+}
+
+// As ReadMessages() does: all that is there now.
+absl::Status Prefork::ReadCopies() {
+  if (!copies_.has_value()) return absl::OkStatus();
+  for (int left = copies_->most; left > 0; --left) {
+    PreforkCopy copy;
+    absl::StatusOr<ReceivedFds> got = TryReceiveFds(
+        copies_->in,
+        absl::MakeSpan(reinterpret_cast<char*>(&copy), sizeof(copy)),
+        /*max_fds=*/1);
+    if (absl::IsResourceExhausted(got.status())) {
+      // Read, but for its descriptor: of this connection only the time that it
+      // takes can be limited.
+      TellNotWatched(got.status());
+      continue;
+    }
+    if (!got.ok()) return got.status();
+    if (got->data.bytes() != sizeof(copy)) break;
+    if (copy.slot >= workers_.size()) continue;
+    Worker& worker = workers_[copy.slot];
+    if (copy.closed != 0) {
+      LetGo(worker);
+    } else if (!got->fds.empty()) {
+      Watch(copy, std::move(got->fds.front()));
+    }
+  }
+  return absl::OkStatus();
+}
+
+void Prefork::TellNotWatched(const absl::Status& why) {
+  if (event_observer_ == nullptr) return;
+  event_observer_(
+      {.name = "not_watched",
+       .sentence = absl::StrCat("a connection is not watched: ", why.message()),
+       .fields = {{"why", std::string(why.message())}}});
+}
+
+void Prefork::Watch(const PreforkCopy& copy, UniqueFd fd) {
+  Worker& worker = workers_[copy.slot];
+  LetGo(worker);
+  worker.copy = std::move(fd);
+  worker.number_of_copy = copy.number;
+  if (!WatchesClients(handler_, options_)) return;
+  const Ended ended = {.cause = EndCause::kClientGone,
+                       .limit = options_.patience.client_gone_grace};
+  CallWhenClientIsGone(*loop_, worker.copy.get(), *ended.limit,
+                       [this, slot = copy.slot, number = copy.number, ended] {
+                         End(slot, number, ended);
+                         return absl::OkStatus();
+                       });
+}
+
+void Prefork::LetGo(Worker& worker) {
+  if (!worker.copy.valid()) return;
+  loop_->Unwatch(worker.copy.get());
+  (void)worker.copy.Close();
+}
+
+// The worker may be done with the connection at this very moment, and take the
+// next. So it is told first not to, and then looked at: if it still has this
+// one, it will see what it was told before it takes another.
+void Prefork::End(size_t slot, uint64_t number, const Ended& ended) {
+  Worker& worker = workers_[slot];
+  PreforkBoard::Slot& on_board = board_.slot(slot);
+  if (worker.ended.has_value() || on_board.begun != number ||
+      on_board.doing != Doing::kBusy) {
+    return;
+  }
+  on_board.ending = true;
+  if (on_board.begun != number || on_board.doing != Doing::kBusy) {
+    on_board.ending = false;
+    return;
+  }
+  worker.ended = ended;
+  worker.kill_at = MonotonicNow() + Patience::kTermToKill;
+  ++to_kill_;
+  reaper_.KillGroupAtEnd(worker.pid);
+  (void)reaper_.SignalGroup(worker.pid, SIGTERM);
+  TickSoon();
+}
+
 void Prefork::TickSoon() {
-  const absl::Duration tick =
-      std::clamp(options_.handler_timeout / 8, absl::Milliseconds(5),
-                 absl::Milliseconds(250));
-  loop_->CallAfter(tick, [this] {
+  if (std::exchange(ticking_, true)) return;
+  loop_->CallAfter(options_.patience.tick(), [this] {
+    ticking_ = false;
     Tick();
-    if (!policy_.done()) TickSoon();
+    if (!policy_.done() && (has_limits() || to_kill_ > 0)) TickSoon();
     return absl::OkStatus();
   });
 }
@@ -511,19 +654,20 @@ void Prefork::Tick() {
     Worker& worker = workers_[slot];
     if (now >= worker.kill_at) {
       worker.kill_at = absl::InfiniteDuration();
+      --to_kill_;
       (void)reaper_.SignalGroup(worker.pid, SIGKILL);
     }
     const PreforkBoard::Slot& on_board = board_.slot(slot);
-    if (worker.ended.has_value() || on_board.doing != Doing::kBusy ||
-        now - absl::Nanoseconds(on_board.since.load()) <
-            options_.handler_timeout) {
-      continue;
+    if (worker.ended.has_value() || on_board.doing != Doing::kBusy) continue;
+    const uint64_t number = on_board.begun;
+    if (std::exchange(worker.number, number) != number) {
+      worker.progress = Progress(absl::Nanoseconds(on_board.since.load()));
     }
-    worker.ended = Ended{.cause = EndCause::kHandlerTimeout,
-                         .limit = options_.handler_timeout};
-    worker.kill_at = now + kTermToKill;
-    reaper_.KillGroupAtEnd(worker.pid);
-    (void)reaper_.SignalGroup(worker.pid, SIGTERM);
+    const bool has_copy =
+        worker.copy.valid() && worker.number_of_copy == number;
+    const std::optional<Ended> ended = worker.progress.LimitOf(
+        options_.patience, has_copy ? worker.copy.get() : -1, now);
+    if (ended.has_value()) End(slot, number, *ended);
   }
 }
 

@@ -14,7 +14,8 @@
 //
 // What it is not: as isolated as fork_per_connection.h. What a handler leaves
 // in memory the next client of that worker finds, and the worker has the
-// listeners and a pipe to its parent open beside the connection, close-on-exec.
+// listeners and a pipe to its parent open beside the connection, close-on-exec,
+// and a socket if the parent watches connections.
 // With connections_per_worker = 1 ("fork ahead") it is as isolated: then each
 // worker serves one client, with nothing but its connection open, and nobody
 // waits for a fork as long as there are spares.
@@ -58,11 +59,13 @@
 #include "absl/time/time.h"
 #include "brood/net/address.h"
 #include "brood/net/listener.h"
+#include "brood/net/stream.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/reaper.h"
 #include "brood/proc/unique_fd.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/connection_log.h"
+#include "brood/server/patience.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/prefork_board.h"
 #include "brood/server/prefork_worker.h"
@@ -83,9 +86,11 @@ class Prefork : public ProcessModel {
     // is as in gate.h, and a worker waits for what its proxy says. And the
     // limits of each worker.
     PreforkWorker::Terms terms = {};
-    // How long a connection may take; then its worker receives SIGTERM, and two
-    // seconds later SIGKILL, and another takes its place.
-    absl::Duration handler_timeout = absl::InfiniteDuration();
+    // A connection that runs into one of its limits ends with its worker, whose
+    // process group receives SIGTERM, two seconds later SIGKILL, and whoever is
+    // left of it when the worker ends, too; another takes its place at once.
+    // For all but handler_timeout the parent holds a copy of each connection.
+    Patience patience = {};
   };
 
   static absl::StatusOr<std::unique_ptr<Prefork>> Create(
@@ -123,16 +128,34 @@ class Prefork : public ProcessModel {
     // Why its connection was ended, and when what is left of it is killed.
     std::optional<Ended> ended = std::nullopt;
     absl::Duration kill_at = absl::InfiniteDuration();
+    // How the connection `number` of this slot goes, and a copy of one of them.
+    uint64_t number = 0;
+    Progress progress = Progress();
+    UniqueFd copy = {};
+    uint64_t number_of_copy = 0;
+  };
+
+  // Through which the workers send what they serve.
+  struct Copies {
+    Stream in;
+    Stream out;
+    int most = 1;  // As many as can be on their way.
+
+    static absl::StatusOr<Copies> Create();
   };
 
   Prefork(std::vector<Listener> listeners, ConnectionHandler& handler,
           const Options& options, WorkerPolicy policy, Reaper reaper,
           PreforkBoard board, UniqueFd messages_in, UniqueFd messages_out,
-          WakeupFd bell);
+          std::optional<Copies> copies, WakeupFd bell);
 
   bool one_each() const { return options_.workers.connections_per_worker == 1; }
   bool counts_idle() const {
     return options_.workers.max_spare > 0 && !one_each();
+  }
+  bool has_limits() const {
+    return options_.patience.handler_timeout != absl::InfiniteDuration() ||
+           options_.patience.asks_tcp();
   }
   uint64_t InProgress(size_t slot) const;
 
@@ -154,7 +177,14 @@ class Prefork : public ProcessModel {
   // `status` is the newest trouble, or OK.
   void TellTrouble(const absl::Status& status);
   void Observe(ConnectionRecord record);
-  // Ends those who take too long.
+  // Takes in the copies of connections that workers send.
+  absl::Status ReadCopies();
+  void Watch(const PreforkCopy& copy, UniqueFd fd);
+  void TellNotWatched(const absl::Status& why);
+  void LetGo(Worker& worker);
+  // Ends this connection of a slot, if it has not ended by itself.
+  void End(size_t slot, uint64_t number, const Ended& ended);
+  // Looks after the limits of all connections.
   void Tick();
   void TickSoon();
   void CloseListeners();
@@ -170,6 +200,7 @@ class Prefork : public ProcessModel {
   PreforkBoard board_;
   UniqueFd messages_in_;
   UniqueFd messages_out_;
+  std::optional<Copies> copies_;  // If connections are watched.
   WakeupFd bell_;
   absl::AnyInvocable<void(const ConnectionRecord&)> observer_;
   absl::AnyInvocable<void(const absl::Status&)> trouble_observer_;
@@ -180,6 +211,8 @@ class Prefork : public ProcessModel {
   std::vector<PreforkMessage> buffer_;
   std::vector<Reaper::Exit> ended_;
   std::optional<EndCause> cause_;  // Once the handlers have been signalled.
+  bool ticking_ = false;
+  size_t to_kill_ = 0;  // How many workers have a kill_at.
   absl::Duration wake_at_ = absl::InfiniteDuration();
   bool start_fails_ = false;
   size_t in_trouble_ = 0;  // How many workers are.

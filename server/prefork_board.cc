@@ -27,6 +27,7 @@ static_assert(std::atomic<uint64_t>::is_always_lock_free);
 static_assert(std::atomic<bool>::is_always_lock_free);
 // Messages are written and read whole.
 static_assert(std::has_unique_object_representations_v<PreforkMessage>);
+static_assert(std::has_unique_object_representations_v<PreforkCopy>);
 
 Address AddressIn(const std::array<char, sizeof(sockaddr_un)>& bytes,
                   size_t length) {

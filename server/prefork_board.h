@@ -60,6 +60,8 @@ class PreforkBoard {
     std::atomic<bool> saw_nobody;  // While draining: no client is left.
     // Written by the parent.
     std::atomic<bool> retire;
+    // Its connection is being ended, and it with it: it takes no other.
+    std::atomic<bool> ending;
     // By the worker again.
     // Who its client is. To be read once the worker is dead.
     std::atomic<uint16_t> peer_length;
@@ -134,6 +136,14 @@ struct PreforkMessage {
   int64_t retransmits = -1;
 
   Address Peer() const;
+};
+
+// What a worker says beside a copy of the connection that it is about to serve,
+// and without one when it has closed it; through a unix stream that all share.
+struct PreforkCopy {
+  uint32_t slot = 0;
+  uint32_t closed = 0;
+  uint64_t number = 0;  // What `begun` is while the connection is served.
 };
 
 }  // namespace brood

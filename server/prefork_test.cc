@@ -49,6 +49,8 @@
 #include "brood/server/connection_handler.h"
 #include "brood/server/connection_log.h"
 #include "brood/server/echo.h"
+#include "brood/server/exec_handler.h"
+#include "brood/server/patience.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/prefork_board.h"
 #include "brood/server/prefork_worker.h"
@@ -95,6 +97,9 @@ absl::StatusOr<Child> StartWorker(PreforkWorker::Share share,
   return Fork({.parent_death_signal = SIGKILL, .keep_fds = keep},
               [&] { return PreforkWorker(share, task).Run(); });
 }
+
+// The parent holds a copy of each connection, and never finds fault with any.
+const Patience kWatched = {.idle_timeout = absl::Hours(1)};
 
 // Ends as its client says, "exit 7" or "kill 9", or answers "who" with the
 // worker's pid and goes on.
@@ -511,9 +516,12 @@ TEST_F(PreforkTest, GivesAHandlerWhatItWouldFindInAChildOfItsOwn) {
 // ---- Failures ----
 
 TEST_F(PreforkTest, CountsExactlyWhoeverIsKilled) {
-  for (const Workers& workers :
-       {Workers::Static(8), Workers::ForkAhead(4, 20)}) {
-    Start(workers, obedient_);
+  for (const Prefork::Options& options : std::vector<Prefork::Options>{
+           {.workers = Workers::Static(8)},
+           {.workers = Workers::ForkAhead(4, 20)},
+           {.workers = Workers::Static(8), .patience = kWatched},
+           {.workers = Workers::ForkAhead(4, 20), .patience = kWatched}}) {
+    StartWith(options, obedient_);
     std::map<Address, ExitStatus> expected;
     for (int round = 0; round < 12; ++round) {
       std::vector<Stream> clients;
@@ -757,7 +765,7 @@ TEST_F(PreforkTest, BelievesATrustedProxy) {
 
 TEST_F(PreforkTest, EndsAConnectionThatTakesTooLong) {
   StartWith({.workers = Workers::Static(2),
-             .handler_timeout = absl::Milliseconds(40)},
+             .patience = {.handler_timeout = absl::Milliseconds(40)}},
             echo_);
   Stream client = Connect();
   EXPECT_EQ(Ask(client, "x"), "x");
@@ -767,6 +775,128 @@ TEST_F(PreforkTest, EndsAConnectionThatTakesTooLong) {
   EXPECT_EQ(ends_[0].ended->cause, EndCause::kHandlerTimeout);
   RunUntil([&] { return StateOf("idle") == 2; });  // Replaced at once.
   EXPECT_THAT(events_, IsEmpty());
+}
+
+// ---- What the parent watches ----
+
+TEST_F(PreforkTest, EndsAConnectionOnWhichBothAreSilent) {
+  for (const Workers& workers :
+       {Workers::Static(2), Workers::ForkAhead(2, 4)}) {
+    StartWith({.workers = workers,
+               .patience = {.idle_timeout = absl::Milliseconds(60)}},
+              echo_);
+    Stream client = Connect();
+    EXPECT_EQ(Ask(client, "x"), "x");
+    AwaitEnds(1);
+    EXPECT_EQ(ends_[0].status, ExitStatus::Killed(SIGTERM));
+    ASSERT_TRUE(ends_[0].ended.has_value());
+    EXPECT_EQ(ends_[0].ended->cause, EndCause::kIdle);
+    EXPECT_EQ(ends_[0].bytes_in, 1);
+    EXPECT_EQ(ends_[0].bytes_out, 1);
+    RunUntil([&] { return StateOf("idle") == 2; });  // Replaced at once.
+    EXPECT_EQ(StateOf("backing_off"), 0);
+    EXPECT_THAT(events_, IsEmpty());
+    DrainNow();
+  }
+}
+
+TEST_F(PreforkTest, EndsAConnectionThatIsTooSlow) {
+  StartWith(
+      {.workers = Workers::Static(1),
+       .patience = {.min_rate =
+                        Patience::MinRate{.bytes = 1000,
+                                          .period = absl::Milliseconds(60)}}},
+      echo_);
+  Stream client = Connect();
+  EXPECT_EQ(Ask(client, "x"), "x");
+  AwaitEnds(1);
+  ASSERT_TRUE(ends_[0].ended.has_value());
+  EXPECT_EQ(ends_[0].ended->cause, EndCause::kTooSlow);
+  EXPECT_GE(ends_[0].duration, absl::Milliseconds(60));
+  DrainNow();
+}
+
+// One worker, and one client behind the other: the second has all its time,
+// whatever the first has used.
+TEST_F(PreforkTest, MeasuresEachConnectionForItself) {
+  constexpr absl::Duration kTimeout = absl::Milliseconds(30);
+  StartWith({.workers = Workers::Static(1),
+             .patience = {.handler_timeout = kTimeout}},
+            obedient_);
+  for (size_t i = 0; i < 40; ++i) {
+    Stream first = Connect();
+    Stream second = Connect();
+    EXPECT_NE(Ask(first, "who"), "");
+    // Around the moment at which its time is up.
+    RunFor(kTimeout - absl::Milliseconds(5) +
+           absl::Microseconds(500) * (i % 20));
+    (void)first.WriteAll("exit 0");
+    ASSERT_THAT(second.WriteAll("exit 7"), IsOk());
+    AwaitEnds(2 * i + 2);
+    EXPECT_EQ(ends_[2 * i + 1].status, ExitStatus::Exited(7));
+    if (ends_[2 * i].ended.has_value()) {
+      EXPECT_GE(ends_[2 * i].duration, kTimeout);
+    } else {
+      EXPECT_EQ(ends_[2 * i].status, ExitStatus::Exited(0));
+    }
+  }
+  EXPECT_THAT(events_, IsEmpty());
+  DrainNow();
+}
+
+TEST_F(PreforkTest, LetsGoOfEachConnectionThatItHasWatched) {
+  const auto open = [] {
+    int count = 0;
+    DIR* directory = opendir("/proc/self/fd");
+    while (readdir(directory) != nullptr) ++count;
+    closedir(directory);
+    return count;
+  };
+  for (const bool records : {true, false}) {
+    StartWith({.workers = Workers::Static(3), .patience = kWatched}, obedient_,
+              Listen({"127.0.0.1:0"}), records);
+    RunUntil([&] { return StateOf("idle") == 3; });
+    const int before = open();
+    for (const std::string_view order :
+         {"exit 0", "kill 9", "exit 1", "exit 0", "kill 11", "exit 0"}) {
+      Stream client = Connect();
+      ASSERT_THAT(client.WriteAll(order), IsOk());
+      bool gone = false;
+      RunUntil([&] {
+        std::array<char, 1> byte;
+        const absl::StatusOr<IoResult> got =
+            client.TryRead(absl::MakeSpan(byte));
+        gone = gone || !got.ok() || got->end();
+        return gone && model_->active() == 0;
+      });
+    }
+    RunUntil([&] { return open() <= before; });
+    DrainNow();
+  }
+}
+
+TEST_F(PreforkTest, TellsAProgramAndItsGroupThatTheClientIsGone) {
+  absl::StatusOr<std::unique_ptr<ExecHandler>> deaf = ExecHandler::Create(
+      {"sh", "-c", "(trap '' TERM; echo $$; exec sleep 1000) & wait"}, {});
+  ASSERT_THAT(deaf, IsOk());
+  for (const Workers& workers :
+       {Workers::Static(1), Workers::ForkAhead(1, 2)}) {
+    StartWith({.workers = workers,
+               .patience = {.client_gone_grace = absl::ZeroDuration()}},
+              **deaf);
+    Stream client = Connect();
+    pid_t leader = 0;
+    ASSERT_TRUE(absl::SimpleAtoi(Ask(client, "\n"), &leader));
+    ASSERT_EQ(killpg(leader, 0), 0);
+    ASSERT_THAT(client.Reset(), IsOk());
+    AwaitEnds(1);
+    EXPECT_EQ(ends_[0].status, ExitStatus::Killed(SIGTERM));
+    ASSERT_TRUE(ends_[0].ended.has_value());
+    EXPECT_EQ(ends_[0].ended->cause, EndCause::kClientGone);
+    RunUntil([&] { return killpg(leader, 0) == -1 && errno == ESRCH; });
+    EXPECT_THAT(events_, IsEmpty());
+    DrainNow();
+  }
 }
 
 TEST_F(PreforkTest, LimitsItsWorkers) {

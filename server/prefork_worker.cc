@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -21,8 +22,10 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "brood/net/address.h"
+#include "brood/net/fd_passing.h"
 #include "brood/net/listener.h"
 #include "brood/net/proxy_protocol.h"
+#include "brood/net/stream.h"
 #include "brood/proc/posix.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/prefork_board.h"
@@ -39,10 +42,17 @@ constexpr int kBatch = 16;
 // How often to look, while draining, whether those on their way have arrived.
 constexpr int kLookAgain = 10;  // Milliseconds.
 
+// How long until the next try to send the parent a copy.
+constexpr absl::Duration kShortage = absl::Milliseconds(1);
+
 constexpr uint64_t kBell = ~uint64_t{0};  // What epoll says of it.
 
 int64_t Nanoseconds(const timeval& time) {
   return (int64_t{time.tv_sec} * 1'000'000 + time.tv_usec) * 1'000;
+}
+
+std::string_view BytesOf(const PreforkCopy& copy) {
+  return {reinterpret_cast<const char*>(&copy), sizeof(copy)};
 }
 
 int64_t Now() { return absl::ToInt64Nanoseconds(MonotonicNow()); }
@@ -98,6 +108,7 @@ int PreforkWorker::Run() {
   while (true) {
     const PreforkBoard::Shared& shared = share_.board.shared();
     if (broken_ || shared.stop) return broken_ ? 1 : 0;
+    if (slot_.ending) return 0;
     if (last_.has_value()) return ServeLast();
     if (shared.draining) return Drain();
     if (slot_.retire) return Retire();
@@ -115,7 +126,7 @@ int PreforkWorker::Run() {
 
 bool PreforkWorker::IsInterrupted() const {
   const PreforkBoard::Shared& shared = share_.board.shared();
-  if (shared.stop || broken_ || last_.has_value()) return true;
+  if (shared.stop || slot_.ending || broken_ || last_.has_value()) return true;
   return !draining_ &&
          (shared.draining || slot_.retire || shared.rules != task_.rules);
 }
@@ -151,6 +162,10 @@ bool PreforkWorker::MayCome(Accepted& client) {
 
 bool PreforkWorker::Take(Accepted client, size_t listener) {
   if (!MayCome(client)) return !IsInterrupted();
+  if (!Show(client)) {
+    (void)client.stream.Reset();
+    return !IsInterrupted();
+  }
   ++served_;
   if (task_.connections == 1) {
     last_.emplace(std::move(client), listener);
@@ -162,11 +177,48 @@ bool PreforkWorker::Take(Accepted client, size_t listener) {
       client.stream, {share_.listeners[listener].address(), client.peer});
   End(client, result, began);
   (void)client.stream.Close();
+  SayClosed();
   if (served_ == task_.connections) {
     slot_.spent = true;
     Tell(Kind::kLook);
   }
   return !IsInterrupted();
+}
+
+// Before the connection begins on the board: then it is watched as soon as it
+// counts. While too many copies are on their way, or no memory is to be had for
+// one, the client waits.
+bool PreforkWorker::Show(const Accepted& client) {
+  if (share_.copies == nullptr) return true;
+  const PreforkCopy copy = {
+      .slot = static_cast<uint32_t>(task_.slot),
+      .number = slot_.begun.load(std::memory_order_relaxed) + 1};
+  while (true) {
+    const absl::Status status =
+        SendFds(*share_.copies, BytesOf(copy), {client.stream.fd()});
+    switch (ErrnoOf(status)) {
+      case 0:
+        return status.ok();
+      case ETOOMANYREFS:
+      case ENOBUFS:
+      case ENOMEM:
+        if (share_.board.shared().stop) return false;
+        absl::SleepFor(kShortage);
+        break;
+      default:
+        return false;  // There is no parent any more.
+    }
+  }
+}
+
+// Until the parent has closed its copy, the client sees no end.
+void PreforkWorker::SayClosed() {
+  if (share_.copies == nullptr) return;
+  const PreforkCopy copy = {
+      .slot = static_cast<uint32_t>(task_.slot),
+      .closed = 1,
+      .number = slot_.begun.load(std::memory_order_relaxed)};
+  (void)share_.copies->WriteAll(BytesOf(copy));
 }
 
 void PreforkWorker::Begin(const Address& peer, size_t listener) {
@@ -268,6 +320,7 @@ int PreforkWorker::ServeLast() {
   for (Listener& listener : share_.listeners) (void)listener.Close();
   (void)epoll_.Close();
   (void)share_.messages.Close();
+  if (share_.copies != nullptr) (void)share_.copies->Close();
   (void)close(share_.bell.fd());
   share_.board.Unmap();
   return share_.handler.Handle(last_->client.stream,
@@ -297,6 +350,7 @@ int PreforkWorker::Drain() {
       if (listener.fd() == -1) continue;
       LetIn(i);
       if (broken_ || share_.board.shared().stop) return broken_ ? 1 : 0;
+      if (slot_.ending) return 0;
       if (last_.has_value()) return ServeLast();
       if (IsDrained(listener)) {
         Unwatch(i);

@@ -16,7 +16,8 @@
 //
 // A client costs one accept4(2), what the handler does, and one close(2) while
 // others wait; before a worker waits it is one accept4 and one epoll_wait more.
-// Of the workers that wait, the kernel wakes one for each client.
+// Of the workers that wait, the kernel wakes one for each client. If the parent
+// watches connections, it is sent a copy of each, and told when it is closed.
 //
 // Ownership: borrows all it is given. Errors: what accept says is told to the
 // parent; the exit code says only whether the worker went in order.
@@ -35,6 +36,7 @@
 #include "brood/net/address_range_set.h"
 #include "brood/net/listener.h"
 #include "brood/net/proxy_protocol.h"
+#include "brood/net/stream.h"
 #include "brood/proc/limits.h"
 #include "brood/proc/unique_fd.h"
 #include "brood/server/connection_handler.h"
@@ -65,6 +67,8 @@ class PreforkWorker {
     // each one is an edge, for everyone.
     WakeupFd& bell;
     const Terms& terms;
+    // Where copies of the connections go, if somebody wants them.
+    Stream* copies = nullptr;
     // Tell of each connection that has ended.
     bool records = true;
     // Count who is idle, and tell when there are too few.
@@ -103,6 +107,10 @@ class PreforkWorker {
   // Learns from a trusted proxy for whom it speaks, and whether he may come.
   // If not, he is gone.
   bool MayCome(Accepted& client);
+  // Sends the parent what it wants to know of the next connection. Whether it
+  // can be served: what nobody watches would know no limits.
+  bool Show(const Accepted& client);
+  void SayClosed();
   void Begin(const Address& peer, size_t listener);
   void End(const Accepted& client, int result, int64_t began);
   int ServeLast();

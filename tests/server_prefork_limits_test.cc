@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The limits of one connection and of one source are the same for workers that
+// accept for themselves as for a process of one's own.
+#include <array>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status_matchers.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "brood/net/address.h"
+#include "brood/net/stream.h"
+#include "brood/tests/server_process.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace brood {
+namespace {
+
+using ::absl_testing::IsOk;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Optional;
+
+ServerProcess StartServer(std::vector<std::string> more) {
+  std::vector<std::string> args = {"--listen=127.0.0.1:0", "--model=prefork"};
+  args.insert(args.end(), more.begin(), more.end());
+  return ServerProcess(args);
+}
+
+// A client from 127.0.0.`host`.
+Stream Come(const ServerProcess& server, int host) {
+  absl::StatusOr<Stream> stream = Stream::Connect(
+      server.address(), absl::InfiniteFuture(),
+      {.source = *Address::Parse(absl::StrCat("127.0.0.", host, ":0"))});
+  EXPECT_THAT(stream, IsOk());
+  return *std::move(stream);
+}
+
+bool Echoes(Stream& stream) {
+  std::array<char, 1> byte;
+  if (!stream.WriteAll("x").ok()) return false;
+  const absl::StatusOr<IoResult> got = stream.Read(absl::MakeSpan(byte));
+  return got.ok() && got->bytes() == 1;
+}
+
+// All that comes before the end or a reset.
+std::string ReadAll(Stream& stream) {
+  std::string all;
+  std::array<char, 4096> buffer;
+  for (;;) {
+    const absl::StatusOr<IoResult> got = stream.Read(absl::MakeSpan(buffer));
+    if (!got.ok() || got->end()) return all;
+    all.append(buffer.data(), *got->bytes());
+  }
+}
+
+TEST(ServerPreforkLimitsTest, ASilentConnectionIsEndedAndSaysWhy) {
+  for (const std::string& workers :
+       {std::string("--workers=2"),
+        std::string("--connections_per_worker=1")}) {
+    ServerProcess server = StartServer({workers, "--idle_timeout=80ms"});
+    SCOPED_TRACE(workers);
+    Stream silent = Come(server, 1);
+    EXPECT_EQ(ReadAll(silent), "");
+    EXPECT_THAT(server.NextLogLine(),
+                Optional(AllOf(HasSubstr("killed by SIGTERM"),
+                               HasSubstr("because idle for 80ms"))));
+    Stream next = Come(server, 1);
+    EXPECT_TRUE(Echoes(next));
+  }
+}
+
+TEST(ServerPreforkLimitsTest, AConnectionThatIsTooSlowIsEndedAndSaysWhy) {
+  ServerProcess server = StartServer({"--workers=1", "--min_rate=1000/1s"});
+  Stream slow = Come(server, 1);
+  ASSERT_TRUE(Echoes(slow));
+  EXPECT_EQ(ReadAll(slow), "");
+  EXPECT_THAT(server.NextLogLine(),
+              Optional(HasSubstr("because too slow for 1s")));
+}
+
+TEST(ServerPreforkLimitsTest, AProgramWhoseClientIsGoneIsToldSo) {
+  ServerProcess server =
+      StartServer({"--workers=1", "--client_gone_grace=0s", "--", "sh", "-c",
+                   "echo ready; exec sleep 1000"});
+  Stream client = Come(server, 1);
+  std::array<char, 6> ready;
+  ASSERT_THAT(client.Read(absl::MakeSpan(ready)), IsOk());
+  ASSERT_THAT(client.Reset(), IsOk());
+  EXPECT_THAT(server.NextLogLine(), Optional(HasSubstr("because client gone")));
+}
+
+}  // namespace
+}  // namespace brood
