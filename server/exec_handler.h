@@ -27,9 +27,9 @@
 // killed it, or 126 if it could not be started.
 //
 // Threads, fork: see connection_handler.h. Signals: a process that is sent
-// SIGTERM while it is in Handle() passes it on to the program's group, SIGKILL a
-// second later, and ends by SIGTERM when the program has, and with it whoever
-// is left of that group. Rests on: UCSPI-1996.
+// SIGTERM while it is in Handle() passes it on to the program's group, a second
+// later SIGKILL, and ends by SIGTERM when the program has ended, and with it
+// whoever is left of that group. Rests on: UCSPI-1996.
 #ifndef BROOD_SERVER_EXEC_HANDLER_H_
 #define BROOD_SERVER_EXEC_HANDLER_H_
 

@@ -2,7 +2,6 @@
 #include "brood/server/gate.h"
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
@@ -16,7 +15,6 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "absl/types/span.h"
 #include "brood/net/address.h"
 #include "brood/net/listener.h"
 #include "brood/net/proxy_protocol.h"
@@ -24,10 +22,10 @@
 #include "brood/net/stream.h"
 #include "brood/proc/posix.h"
 #include "brood/server/admission.h"
-#include "brood/server/connection_log.h"
 #include "brood/server/explain.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/rules.h"
+#include "brood/server/turned_away.h"
 
 namespace brood {
 namespace {
@@ -37,8 +35,6 @@ namespace {
 constexpr size_t kMaxLobby = 1024;
 
 constexpr absl::Duration kClockTick = absl::Milliseconds(100);
-
-constexpr int kToldPerSecond = 20;
 
 ConnectionLimits WithSources(ConnectionLimits limits, size_t max_waiting) {
   limits.count_sources = limits.count_sources || max_waiting > 0;
@@ -51,7 +47,6 @@ Gate::Gate(Options options)
     : options_(std::move(options)),
       admission_(WithSources(options_.limits, options_.max_waiting)),
       room_(admission_, options_.max_waiting),
-      observer_([](const LogEvent&) {}),
       room_observer_([] {}) {}
 
 void Gate::Start(PollLoop& loop, absl::AnyInvocable<void(Entrant&&)> enter) {
@@ -253,44 +248,9 @@ void Gate::TurnAwayAll(std::string_view why) {
 
 void Gate::TurnAway(Entrant&& entrant, std::string_view why, bool reset) {
   Entrant gone = std::move(entrant);
-  ++turned_away_;
-  Tell(gone.peer, why);
-  if (reset) {
-    (void)gone.stream.Reset();
-    return;
-  }
-  if (!options_.message.empty()) {
-    (void)gone.stream.TryWrite(absl::StrCat(options_.message, "\n"));
-  }
-  (void)gone.stream.ShutdownWrite();
-  // To close with bytes unread would reset the connection, and the line could
-  // be lost. What comes later is lost to this all the same, for there is no
-  // waiting here for who has to go.
-  std::array<char, 4096> unread;
-  (void)gone.stream.TryRead(absl::MakeSpan(unread));
-}
-
-void Gate::Tell(const Address& peer, std::string_view why) {
-  const absl::Duration now = MonotonicNow();
-  if (now - telling_since_ >= absl::Seconds(1)) {
-    if (not_told_ > 0) {
-      observer_({.name = "turned_away",
-                 .sentence = absl::StrCat(not_told_, " more turned away"),
-                 .fields = {{"count", not_told_}}});
-    }
-    telling_since_ = now;
-    told_ = 0;
-    not_told_ = 0;
-  }
-  if (told_ >= kToldPerSecond) {
-    ++not_told_;
-    return;
-  }
-  ++told_;
-  observer_(
-      {.name = "turned_away",
-       .sentence = absl::StrCat("turned away ", peer.ToString(), ": ", why),
-       .fields = {{"peer", peer.ToString()}, {"why", std::string(why)}}});
+  turned_away_.Tell(gone.peer, why);
+  SayGoodbye(gone.stream, options_.message,
+             reset ? AtLimit::kReset : AtLimit::kRefuse);
 }
 
 }  // namespace brood

@@ -32,8 +32,7 @@
 // is given back when the Entrant is destroyed.
 //
 // Errors: none; what goes wrong with a client turns it away, and is told to
-// whoever observes. Of those turned away at most twenty a second are told
-// singly, the rest by their number.
+// whoever observes, as turned_away.h says.
 //
 // Threads: one. Signals: none. Fork: a child must not use a copy.
 // Rests on: acceptor.h, admission.h, rules.h, net/proxy_protocol.h.
@@ -62,6 +61,7 @@
 #include "brood/server/connection_log.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/rules.h"
+#include "brood/server/turned_away.h"
 #include "brood/server/waiting_room.h"
 
 namespace brood {
@@ -107,7 +107,7 @@ class Gate {
   void Start(PollLoop& loop, absl::AnyInvocable<void(Entrant&&)> enter);
   // Calls `observer` for who was turned away.
   void OnEvent(absl::AnyInvocable<void(const LogEvent&)> observer) {
-    observer_ = std::move(observer);
+    turned_away_.OnEvent(std::move(observer));
   }
 
   // Calls `observer` when a client is wanted, maybe again, because one whose
@@ -138,7 +138,7 @@ class Gate {
   // speak.
   size_t waiting() const { return room_.size() + lobby_.size(); }
   const Admission& admission() const { return admission_; }
-  uint64_t turned_away() const { return turned_away_; }
+  uint64_t turned_away() const { return turned_away_.count(); }
 
  private:
   // A connection whose proxy has not said yet for whom it speaks.
@@ -157,7 +157,6 @@ class Gate {
   void TurnAway(Entrant&& entrant, std::string_view why, bool reset);
   absl::Status Listen(Lobby::iterator visitor);
   absl::Status LookAtTheClock();
-  void Tell(const Address& peer, std::string_view why);
 
   Options options_;
   Admission admission_;
@@ -166,13 +165,8 @@ class Gate {
   bool looking_at_the_clock_ = false;
   PollLoop* loop_ = nullptr;
   absl::AnyInvocable<void(Entrant&&)> enter_;
-  absl::AnyInvocable<void(const LogEvent&)> observer_;
   absl::AnyInvocable<void()> room_observer_;
-  uint64_t turned_away_ = 0;
-  // Of the second that began last.
-  absl::Duration telling_since_ = -absl::InfiniteDuration();
-  int told_ = 0;
-  uint64_t not_told_ = 0;
+  TurnedAway turned_away_;
 };
 
 }  // namespace brood

@@ -56,10 +56,10 @@ using Kind = PreforkMessage::Kind;
 // lost packet is sent again.
 constexpr absl::Duration kHandshakes = absl::Seconds(3);
 
-// What the pipe is to hold: about six thousand messages. Who may not have so
+// What the pipe is to hold: about five thousand messages. Who may not have so
 // much gets less.
 constexpr int kPipeSize = 1 << 20;
-constexpr size_t kMessagesAtATime = 390;  // Just below 64 KiB.
+constexpr size_t kMessagesAtATime = (1 << 16) / sizeof(PreforkMessage);
 
 // How often to look at idle workers whom nobody has mentioned.
 constexpr absl::Duration kLookAgain = absl::Seconds(1);
@@ -150,6 +150,9 @@ void Prefork::OnTrouble(
 
 void Prefork::OnEvent(absl::AnyInvocable<void(const LogEvent&)> observer) {
   event_observer_ = std::move(observer);
+  turned_away_.OnEvent([this](const LogEvent& event) {
+    if (event_observer_ != nullptr) event_observer_(event);
+  });
 }
 
 absl::Status Prefork::Start(PollLoop& loop) {
@@ -355,16 +358,35 @@ absl::Status Prefork::Obey(const PreforkMessage& message) {
       Record(message);
       break;
     case Kind::kTurnedAway:
-      ++turned_away_;
-      if (event_observer_ != nullptr) {
-        const std::string peer = message.Peer().ToString();
-        event_observer_({.name = "turned_away",
-                         .sentence = absl::StrCat("turned away ", peer),
-                         .fields = {{"peer", peer}}});
-      }
+      TellTurnedAway(message);
       break;
   }
   return absl::OkStatus();
+}
+
+// Workers do not tell of all; one that has spoilt its memory may say anything.
+void Prefork::TellTurnedAway(const PreforkMessage& message) {
+  Worker& worker = workers_[message.slot];
+  const uint64_t before =
+      std::exchange(worker.turned_away, message.turned_away);
+  if (message.turned_away > before + 1) {
+    turned_away_.Count(message.turned_away - before - 1);
+  }
+  turned_away_.Tell(message.Peer(), WhyTurnedAway(message));
+}
+
+std::string Prefork::WhyTurnedAway(const PreforkMessage& message) const {
+  switch (message.refusal) {
+    case PreforkMessage::Refusal::kProxy:
+      return "the proxy did not say for whom it speaks";
+    case PreforkMessage::Refusal::kNotWatched:
+      return "it could not be watched";
+    case PreforkMessage::Refusal::kRules:
+      break;
+  }
+  // The worker may have had others than there are now.
+  const Rules::Match match = terms_.rules.Lookup(message.Peer());
+  return match.rule == nullptr ? "no rule allows it" : match.rule->ToString();
 }
 
 void Prefork::Record(const PreforkMessage& message) {
@@ -700,12 +722,14 @@ std::vector<LogField> Prefork::State() const {
     unreported += on_board.unreported;
   }
   uint64_t connections = 0;
+  uint64_t turned_away = 0;
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
     connections += board_.slot(slot).begun;
+    turned_away += board_.slot(slot).turned_away;
   }
   return {{"active", uint64_t{active()}},
           {"connections", connections},
-          {"turned_away", turned_away_},
+          {"turned_away", turned_away},
           {"workers", uint64_t{policy_.live()}},
           {"max_workers", uint64_t{policy_.max_workers()}},
           {"idle", idle},

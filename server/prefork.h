@@ -50,6 +50,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -71,6 +72,7 @@
 #include "brood/server/prefork_worker.h"
 #include "brood/server/process_model.h"
 #include "brood/server/rules.h"
+#include "brood/server/turned_away.h"
 #include "brood/server/worker_policy.h"
 #include "brood/signal/wakeup_fd.h"
 
@@ -120,7 +122,8 @@ class Prefork : public ProcessModel {
   // What the parent knows of the worker in a slot.
   struct Worker {
     pid_t pid = 0;
-    uint64_t reported = 0;  // Connections of this slot that were observed.
+    uint64_t reported = 0;     // Connections of this slot that were observed.
+    uint64_t turned_away = 0;  // Of this slot, as last told.
     bool in_trouble = false;
     // What its connections have used so far.
     absl::Duration user_time = absl::ZeroDuration();
@@ -165,6 +168,8 @@ class Prefork : public ProcessModel {
   absl::Status StartWorker(const WorkerPolicy::Start& start);
   absl::Status ReadMessages();
   absl::Status Obey(const PreforkMessage& message);
+  void TellTurnedAway(const PreforkMessage& message);
+  std::string WhyTurnedAway(const PreforkMessage& message) const;
   void Record(const PreforkMessage& message);
   // Tells the policy what a worker is doing, and the observer of its trouble.
   absl::Status LookAt(size_t slot);
@@ -218,7 +223,7 @@ class Prefork : public ProcessModel {
   size_t in_trouble_ = 0;  // How many workers are.
   bool told_trouble_ = false;
   uint64_t last_id_ = 0;
-  uint64_t turned_away_ = 0;
+  TurnedAway turned_away_;
 };
 
 }  // namespace brood

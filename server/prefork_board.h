@@ -58,6 +58,8 @@ class PreforkBoard {
     std::atomic<bool> broken;          // The trouble will not pass.
     std::atomic<bool> spent;
     std::atomic<bool> saw_nobody;  // While draining: no client is left.
+    // Clients turned away, by all workers so far.
+    std::atomic<uint64_t> turned_away;
     // Written by the parent.
     std::atomic<bool> retire;
     // Its connection is being ended, and it with it: it takes no other.
@@ -112,24 +114,31 @@ class PreforkBoard {
 // What a worker tells its parent, through a pipe that they share.
 struct PreforkMessage {
   enum class Kind : uint32_t {
-    kLook,    // At its slot.
-    kTooFew,  // Are idle: look at all slots.
-    kEnded,   // A connection. The other fields tell of it.
-    // A client whom the rules deny, or whose proxy talks nonsense.
-    kTurnedAway,
+    kLook,        // At its slot.
+    kTooFew,      // Are idle: look at all slots.
+    kEnded,       // A connection. The other fields tell of it.
+    kTurnedAway,  // A client; `refusal` says why.
+  };
+  enum class Refusal : int32_t {
+    kRules,       // Deny it.
+    kProxy,       // Did not say for whom it speaks.
+    kNotWatched,  // The parent could not be given a copy.
   };
 
   Kind kind = Kind::kLook;
   uint32_t slot = 0;
   uint32_t listener = 0;
   int32_t result = 0;  // What the handler returned.
+  Refusal refusal = Refusal::kRules;
   uint32_t peer_length = 0;
   std::array<char, sizeof(sockaddr_un)> peer = {};
-  std::array<char, 6> unused = {};
+  std::array<char, 2> unused = {};
   int64_t duration = 0;  // These three in nanoseconds.
   int64_t user_time = 0;
   int64_t system_time = 0;
   int64_t max_resident_bytes = 0;
+  // How many of this slot have been turned away, this one included.
+  uint64_t turned_away = 0;
   // TcpTotals; all -1 if unknown.
   int64_t bytes_in = -1;
   int64_t bytes_out = -1;

@@ -29,6 +29,7 @@
 #include "absl/status/status.h"
 #include "absl/status/status_matchers.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -69,6 +70,7 @@ namespace {
 
 using ::absl_testing::IsOk;
 using ::absl_testing::StatusIs;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -736,8 +738,10 @@ TEST_F(PreforkTest, TurnsAwayWhomTheRulesDenyAndLearnsNewOnes) {
   Stream denied = Connect();
   std::array<char, 1> byte;
   EXPECT_EQ(ErrnoOf(denied.Read(absl::MakeSpan(byte)).status()), ECONNRESET);
-  RunUntil([&] { return StateOf("turned_away") == 1; });
-  EXPECT_THAT(events_, ElementsAre(HasSubstr("turned away 127.0.0.1:")));
+  RunUntil([&] { return !events_.empty(); });
+  EXPECT_EQ(StateOf("turned_away"), 1);
+  EXPECT_THAT(events_, ElementsAre(AllOf(HasSubstr("turned away 127.0.0.1:"),
+                                         HasSubstr("127.0.0.0/8"))));
   const std::vector<pid_t> before = Children();
   model_->SetRules(Rules());
   RunUntil([&] {
@@ -748,6 +752,31 @@ TEST_F(PreforkTest, TurnsAwayWhomTheRulesDenyAndLearnsNewOnes) {
   });
   Stream allowed = Connect();
   EXPECT_EQ(Ask(allowed, "x"), "x");
+}
+
+TEST_F(PreforkTest, TellsOfAFloodWithoutTellingOfEachClient) {
+  constexpr size_t kFlood = 300;
+  StartWith({.workers = Workers::Static(1),
+             .terms = {.rules = *Rules::Parse("deny 127.0.0.0/8", "rules")}},
+            echo_);
+  for (size_t i = 0; i < kFlood; ++i) {
+    Stream denied = Connect();
+    std::array<char, 1> byte;
+    (void)denied.Read(absl::MakeSpan(byte));
+  }
+  EXPECT_EQ(StateOf("turned_away"), kFlood);
+  // A slow machine takes more than a second for this, and has more to say.
+  RunUntil([&] { return events_.size() >= 20; });
+  EXPECT_LT(events_.size(), kFlood / 2);
+  EXPECT_THAT(events_[0], HasSubstr("127.0.0.0/8"));
+  RunFor(absl::Milliseconds(1100));
+  Stream late = Connect();
+  RunUntil([&] {
+    return absl::c_any_of(events_, [](const std::string& event) {
+      return absl::EndsWith(event, " more turned away");
+    });
+  });
+  DrainNow();
 }
 
 TEST_F(PreforkTest, BelievesATrustedProxy) {

@@ -29,6 +29,7 @@
 #include "brood/proc/posix.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/prefork_board.h"
+#include "brood/server/turned_away.h"
 #include "brood/signal/wakeup_fd.h"
 
 namespace brood {
@@ -36,6 +37,7 @@ namespace {
 
 using Doing = PreforkBoard::Doing;
 using Kind = PreforkMessage::Kind;
+using Refusal = PreforkMessage::Refusal;
 
 // How many clients of one listener are served before the others are looked at.
 constexpr int kBatch = 16;
@@ -140,30 +142,45 @@ bool PreforkWorker::LetIn(size_t listener) {
   return served_ != before;
 }
 
-bool PreforkWorker::MayCome(Accepted& client) {
-  bool may = true;
+std::optional<Refusal> PreforkWorker::MayNotCome(Accepted& client) {
   if (share_.terms.trusted_proxies.Contains(client.peer)) {
     const absl::StatusOr<std::optional<ProxyHeader>> header = ReadProxyHeader(
         client.stream.fd(), client.peer, [](const Address&) { return true; },
         absl::Now() + share_.terms.proxy_timeout, share_.terms.proxy_header);
-    may = header.ok();
-    if (may) client.peer = (*header)->SourceOr(client.peer).Unmapped();
+    if (!header.ok()) return Refusal::kProxy;
+    client.peer = (*header)->SourceOr(client.peer).Unmapped();
   }
-  if (may && share_.terms.rules.Lookup(client.peer).allowed) return true;
+  if (!share_.terms.rules.Lookup(client.peer).allowed) return Refusal::kRules;
+  return std::nullopt;
+}
+
+// All are counted; the parent would not tell of more, and what it has to read
+// for nothing would cost it what others say.
+void PreforkWorker::TurnAway(Accepted client, Refusal why) {
+  const uint64_t count = slot_.turned_away.load(std::memory_order_relaxed) + 1;
+  slot_.turned_away.store(count, std::memory_order_relaxed);
+  (void)client.stream.Reset();
+  const absl::Duration now = MonotonicNow();
+  if (now - telling_since_ >= absl::Seconds(1)) {
+    telling_since_ = now;
+    told_ = 0;
+  }
+  if (++told_ > TurnedAway::kToldPerSecond) return;
   PreforkMessage message = {.kind = Kind::kTurnedAway,
                             .slot = static_cast<uint32_t>(task_.slot),
-                            .peer_length = client.peer.sockaddr_length()};
+                            .refusal = why,
+                            .peer_length = client.peer.sockaddr_length(),
+                            .turned_away = count};
   std::memcpy(message.peer.data(), client.peer.sockaddr(),
               client.peer.sockaddr_length());
   (void)!write(share_.messages.get(), &message, sizeof(message));
-  (void)client.stream.Reset();
-  return false;
 }
 
 bool PreforkWorker::Take(Accepted client, size_t listener) {
-  if (!MayCome(client)) return !IsInterrupted();
-  if (!Show(client)) {
-    (void)client.stream.Reset();
+  std::optional<Refusal> refusal = MayNotCome(client);
+  if (!refusal.has_value() && !Show(client)) refusal = Refusal::kNotWatched;
+  if (refusal.has_value()) {
+    TurnAway(std::move(client), *refusal);
     return !IsInterrupted();
   }
   ++served_;

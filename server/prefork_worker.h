@@ -104,9 +104,10 @@ class PreforkWorker {
   bool LetIn(size_t listener);
   // Serves one client. Whether another is wanted.
   bool Take(Accepted client, size_t listener);
-  // Learns from a trusted proxy for whom it speaks, and whether he may come.
-  // If not, he is gone.
-  bool MayCome(Accepted& client);
+  // Learns from a trusted proxy for whom it speaks, and whether he may come; if
+  // not, why.
+  std::optional<PreforkMessage::Refusal> MayNotCome(Accepted& client);
+  void TurnAway(Accepted client, PreforkMessage::Refusal why);
   // Sends the parent what it wants to know of the next connection. Whether it
   // can be served: what nobody watches would know no limits.
   bool Show(const Accepted& client);
@@ -131,6 +132,9 @@ class PreforkWorker {
   std::optional<Last> last_;
   bool draining_ = false;
   bool broken_ = false;
+  // In the second that began last, of those turned away.
+  absl::Duration telling_since_ = -absl::InfiniteDuration();
+  int told_ = 0;
   // What the process had used when the last connection ended, in nanoseconds.
   int64_t user_time_ = 0;
   int64_t system_time_ = 0;
