@@ -58,8 +58,13 @@ constexpr absl::Duration kMonth = absl::Hours(30 * 24);
 constexpr absl::Duration kMillisecond = absl::Milliseconds(1);
 constexpr absl::Duration kSecond = absl::Seconds(1);
 
+// How much of a text an error repeats.
+constexpr size_t kLongestQuote = 64;
+
 std::string Quoted(std::string_view text) {
-  return absl::StrCat("\"", absl::CHexEscape(text), "\"");
+  const bool cut = text.size() > kLongestQuote;
+  return absl::StrCat("\"", absl::CHexEscape(text.substr(0, kLongestQuote)),
+                      cut ? "...\"" : "\"");
 }
 
 // What the flags say, before it is known whether they agree.
@@ -218,6 +223,12 @@ absl::Status ParseRlimit(std::string_view value, Draft& draft) {
   if (!absl::c_all_of(value, absl::ascii_isprint)) return NotAllowed();
   absl::StatusOr<Limits> limits = Limits::Parse(value);
   if (!limits.ok()) return limits.status();
+  // Of two that are the same, Limits holds the last.
+  const auto commas = static_cast<size_t>(absl::c_count(value, ','));
+  if (limits->entries().size() != commas + 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        Quoted(value), " names a resource twice: allowed is once"));
+  }
   draft.options.handler.limits = *std::move(limits);
   return absl::OkStatus();
 }
@@ -498,7 +509,9 @@ constexpr auto kFlags = std::to_array<Flag>({
      .what = "prefork: after about so many clients a worker is replaced",
      .allowed = "a number from 0, for never, to 1000000000",
      .by_default = "0",
-     .more = "1 is a process for each client, forked before it comes.",
+     .more =
+         "1 is a process for each client, forked before it comes; --workers "
+         "or --min_spare_workers is then how many wait for theirs.",
      .parse =
          [](std::string_view value, Draft& draft) {
            return Check(Number(value, 0, 1'000'000'000,
@@ -534,7 +547,7 @@ constexpr auto kFlags = std::to_array<Flag>({
     {.name = "client_gone_grace",
      .value_name = "DURATION",
      .group = Group::kHandler,
-     .what = "how long a handler may go on once its client has gone, before "
+     .what = "PROGRAM: how long it may go on once its client has gone, before "
              "SIGTERM and then SIGKILL",
      .allowed = "a duration from 0s to 24h",
      .by_default = "10s",
@@ -765,7 +778,7 @@ constexpr auto kFlags = std::to_array<Flag>({
     {.name = "new_privileges",
      .value_name = "",
      .group = Group::kPrivileges,
-     .what = "a handler may gain rights by set-user-ID programs",
+     .what = "PROGRAM: it may gain rights by set-user-ID programs",
      .allowed = kTrueOrFalse,
      .by_default = "false",
      .parse =
@@ -912,9 +925,13 @@ class Parser {
   absl::Status AgreeOnWorkers();
   absl::Status AgreeOnClients();
   absl::Status AgreeOnPlaces();
+  // Whether each limit could ever speak.
+  absl::Status AgreeOnLimits();
+  absl::Status AgreeOnTimes();
 
   // The value, if it is written and does not say what is so anyway, "false".
   std::optional<std::string_view> Given(std::string_view name) const;
+  bool AnyGiven(absl::Span<const std::string_view> names) const;
   // Each of `names` that is given is an error, because of `why`.
   absl::Status Refuse(absl::Span<const std::string_view> names,
                       std::string_view why) const;
@@ -1012,6 +1029,11 @@ std::optional<std::string_view> Parser::Given(std::string_view name) const {
   return IsSwitch(*flag) && value == "false" ? std::nullopt : value;
 }
 
+bool Parser::AnyGiven(absl::Span<const std::string_view> names) const {
+  return absl::c_any_of(
+      names, [this](std::string_view name) { return Given(name).has_value(); });
+}
+
 absl::Status Parser::Refuse(absl::Span<const std::string_view> names,
                             std::string_view why) const {
   for (const std::string_view name : names) {
@@ -1048,8 +1070,9 @@ absl::Status Parser::AgreeOnControl() {
 absl::Status Parser::AgreeOnHandler() {
   const std::vector<std::string>& program = draft_.options.handler.program;
   if (program.empty()) {
-    return Refuse({"stderr_to_socket", "keep_env"},
-                  "needs a program: --service has nothing to do with it");
+    return Refuse(
+        {"stderr_to_socket", "keep_env", "client_gone_grace", "new_privileges"},
+        "needs a program: --service has nothing to do with it");
   }
   return Refuse({"service"},
                 absl::StrCat("and the program ", Quoted(program.front()),
@@ -1071,8 +1094,15 @@ absl::Status Parser::AgreeOnModel() {
     }
   }
   if (model == Model::kIterative) {
-    return Refuse({"max_connections"},
-                  "and --model=iterative do not go together: that is one");
+    if (absl::Status s =
+            Refuse({"max_connections", "max_connections_per_source"},
+                   "and --model=iterative do not go together: that is one");
+        !s.ok()) {
+      return s;
+    }
+    return Refuse({"at_limit", "max_waiting"},
+                  "and --model=iterative do not go together: the others wait "
+                  "in the kernel's queue, which has room for --backlog");
   }
   if (model == Model::kPrefork) {
     if (absl::Status s = Refuse({"max_connections"},
@@ -1096,6 +1126,15 @@ absl::Status Parser::AgreeOnWorkers() {
             Refuse({"min_spare_workers", "max_spare_workers", "max_workers"},
                    "and --workers do not go together: so many workers, or as "
                    "many as clients need");
+        !s.ok()) {
+      return s;
+    }
+  }
+  if (draft_.options.workers.connections_per_worker == 1) {
+    if (absl::Status s = Refuse(
+            {"max_spare_workers"},
+            "and --connections_per_worker=1 do not go together: it keeps "
+            "--workers or --min_spare_workers ahead of its clients");
         !s.ok()) {
       return s;
     }
@@ -1155,6 +1194,21 @@ absl::Status Parser::AgreeOnClients() {
       return s;
     }
   }
+  // As an older Apache has it, "deny from all" before "allow from": not here.
+  const bool denies_all = absl::c_any_of(draft_.deny, [](auto list) {
+    return absl::c_any_of(absl::StrSplit(list, ','), [](auto range) {
+      return absl::StripAsciiWhitespace(range) == "all";
+    });
+  });
+  if (denies_all) {
+    if (absl::Status s = Refuse({"allow"},
+                                "and --deny=all do not go together: nobody "
+                                "could come; whom no --allow names may not "
+                                "anyway");
+        !s.ok()) {
+      return s;
+    }
+  }
   absl::StatusOr<Rules> rules = Rules::FromFlags(draft_.allow, draft_.deny);
   if (!rules.ok()) return rules.status();
   options.access.rules = *std::move(rules);
@@ -1201,11 +1255,21 @@ absl::Status Parser::AgreeOnPlaces() {
     path = path || is_path;
   }
   if (!tcp) {
-    if (absl::Status s = Refuse({"reuse_port", "defer_accept", "no_delay",
-                                 "keep_alive", "user_timeout"},
-                                "needs an address of TCP in --listen");
+    constexpr std::string_view kNeedsTcp =
+        "needs an address of TCP in --listen";
+    // Silence, too, is TCP's to tell.
+    if (absl::Status s =
+            Refuse({"reuse_port", "defer_accept", "no_delay", "keep_alive",
+                    "user_timeout", "idle_timeout", "min_rate"},
+                   kNeedsTcp);
         !s.ok()) {
       return s;
+    }
+    // Trusted proxies are known by their addresses.
+    if (draft_.options.proxy.headers.has_value()) {
+      if (absl::Status s = Refuse({"proxy_protocol"}, kNeedsTcp); !s.ok()) {
+        return s;
+      }
     }
   }
   if (!path) {
@@ -1215,11 +1279,73 @@ absl::Status Parser::AgreeOnPlaces() {
   return absl::OkStatus();
 }
 
+absl::Status Parser::AgreeOnLimits() {
+  const bool limited =
+      AnyGiven({"max_connections", "max_connections_per_source"});
+  const bool rated = Given("connection_rate_per_source").has_value();
+  if (!limited) {
+    if (absl::Status s =
+            Refuse({"max_waiting"},
+                   "needs --max_connections or --max_connections_per_source: "
+                   "else nobody waits");
+        !s.ok()) {
+      return s;
+    }
+  }
+  if (!limited && !rated && !AnyGiven({"allow", "deny", "rules"})) {
+    if (absl::Status s =
+            Refuse({"at_limit"},
+                   "needs a limit, such as --max_connections, or rules: else "
+                   "nobody is one too many");
+        !s.ok()) {
+      return s;
+    }
+  }
+  // Programs are told how many connections their client's source has.
+  if (!limited && !rated && draft_.options.handler.program.empty()) {
+    if (absl::Status s =
+            Refuse({"source_prefix"},
+                   "needs a limit, such as --max_connections_per_source, or a "
+                   "program: else nobody counts sources");
+        !s.ok()) {
+      return s;
+    }
+  }
+  const ConnectionLimits& limits = draft_.options.admit.limits;
+  if (Given("max_connections").has_value() &&
+      Given("max_connections_per_source").has_value() &&
+      limits.max_connections_per_source > limits.max_connections) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--max_connections_per_source=", limits.max_connections_per_source,
+        " and --max_connections=", limits.max_connections,
+        " do not go together: the first must not be above the second"));
+  }
+  return absl::OkStatus();
+}
+
+// What takes longer than a handler may live is never seen.
+absl::Status Parser::AgreeOnTimes() {
+  const ServerOptions::Patience& patience = draft_.options.patience;
+  if (!patience.handler.has_value()) return absl::OkStatus();
+  const auto longer = [&](std::string_view name) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--", name, "=", Quoted(*Given(name)),
+        " and --handler_timeout=", Quoted(*Given("handler_timeout")),
+        " do not go together: the first must not be longer than the second"));
+  };
+  if (patience.idle > patience.handler) return longer("idle_timeout");
+  if (patience.min_rate.has_value() &&
+      patience.min_rate->period > patience.handler) {
+    return longer("min_rate");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Parser::Agree() {
   for (absl::Status (Parser::*agree)() :
        {&Parser::AgreeOnControl, &Parser::AgreeOnHandler, &Parser::AgreeOnModel,
         &Parser::AgreeOnWorkers, &Parser::AgreeOnClients,
-        &Parser::AgreeOnPlaces}) {
+        &Parser::AgreeOnPlaces, &Parser::AgreeOnLimits, &Parser::AgreeOnTimes}) {
     if (absl::Status s = (this->*agree)(); !s.ok()) return s;
   }
   if (!draft_.options.privileges.user.has_value()) {

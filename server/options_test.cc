@@ -236,7 +236,7 @@ std::vector<Accepted> TypicalValues() {
        {"--", "cat"},
        [](const ServerOptions& o) { return o.handler.keep_env == "LANG,TZ"; }},
       {"--client_gone_grace=2s",
-       {},
+       {"--", "cat"},
        [](const ServerOptions& o) {
          return o.handler.client_gone_grace == absl::Seconds(2);
        }},
@@ -263,24 +263,24 @@ std::vector<Accepted> TypicalValues() {
                     .connections = 5, .period = absl::Seconds(1), .burst = 10};
        }},
       {"--source_prefix=24,48",
-       {},
+       {"--max_connections_per_source=9"},
        [](const ServerOptions& o) {
          return o.admit.source_lengths.ipv4() == 24 &&
                 o.admit.source_lengths.ipv6() == 48;
        }},
       {"--at_limit=reset",
-       {},
+       {"--deny=192.0.2.9"},
        [](const ServerOptions& o) {
          return o.admit.at_limit == AtLimit::kReset;
        }},
       {"--at_limit_message=Full. Come again.",
-       {"--at_limit=refuse"},
+       {"--at_limit=refuse", "--max_connections=9"},
        [](const ServerOptions& o) {
          return o.admit.at_limit == AtLimit::kRefuse &&
                 o.admit.message == "Full. Come again.";
        }},
       {"--max_waiting=64",
-       {"--at_limit=queue"},
+       {"--at_limit=queue", "--max_connections=9"},
        [](const ServerOptions& o) {
          return o.admit.at_limit == AtLimit::kQueue &&
                 o.admit.max_waiting == 64;
@@ -365,7 +365,7 @@ std::vector<Accepted> TypicalValues() {
        {"--user=nobody"},
        [](const ServerOptions& o) { return o.privileges.chroot == "/srv"; }},
       {"--new_privileges=true",
-       {},
+       {"--", "cat"},
        [](const ServerOptions& o) { return o.handler.new_privileges; }},
       {"--log_format=json",
        {},
@@ -609,7 +609,7 @@ TEST(OptionsTest, TakesTheEndsOfEachRangeAndNothingBeyond) {
        {"Echo", "qotd"},
        "echo, discard, chargen, daytime or time"},
       {"client_gone_grace",
-       {},
+       {"--", "cat"},
        {"0s", "24h"},
        {"-1ns", "24h1ns", "inf"},
        "a duration from 0s to 24h"},
@@ -635,22 +635,22 @@ TEST(OptionsTest, TakesTheEndsOfEachRangeAndNothingBeyond) {
        "N/s, N/m or N/h, and a burst or none, as in 5/s,10; each number from "
        "1 to 1000000"},
       {"source_prefix",
-       {},
+       {"--max_connections=9"},
        {"0,0", "32,128"},
        {"33,64", "32,129", "32", "32,64,1", "-1,64"},
        "a number from 0 to 32 and one from 0 to 128"},
       {"at_limit",
-       {},
+       {"--max_connections=9"},
        {"queue", "refuse", "reset"},
        {"drop"},
        "queue, refuse or reset"},
       {"at_limit_message",
-       {"--at_limit=refuse"},
+       {"--at_limit=refuse", "--max_connections=9"},
        {"x", longest, "\xed\x92\x80"},
        {"two\nlines", longest + "x"},
        "one line of at most 512 bytes, without control characters"},
       {"max_waiting",
-       {},
+       {"--max_connections=9"},
        {"1", "1000000"},
        {"0", "1000001"},
        "a number from 1 to 1000000"},
@@ -754,7 +754,7 @@ TEST(OptionsTest, TakesTheEndsOfEachRangeAndNothingBeyond) {
     for (const std::string& value : range.inside) {
       const std::string flag = absl::StrCat("--", range.name, "=", value);
       Args args = range.needs;
-      args.push_back(flag);
+      args.insert(args.begin(), flag);
       EXPECT_THAT(ParseOptions(args), IsOk()) << flag;
     }
     const std::string empty = absl::StrCat("--", range.name, "=");
@@ -763,10 +763,12 @@ TEST(OptionsTest, TakesTheEndsOfEachRangeAndNothingBeyond) {
     for (const std::string& value : range.outside) {
       const std::string flag = absl::StrCat("--", range.name, "=", value);
       Args args = range.needs;
-      args.push_back(flag);
+      args.insert(args.begin(), flag);
       EXPECT_EQ(Refusal(args),
-                absl::StrCat("--", range.name, "=\"", absl::CHexEscape(value),
-                             "\": allowed is ", range.allowed));
+                absl::StrCat("--", range.name, "=\"",
+                             absl::CHexEscape(value.substr(0, 64)),
+                             value.size() > 64 ? "..." : "", "\": allowed is ",
+                             range.allowed));
     }
   }
 }
@@ -797,6 +799,9 @@ TEST(OptionsTest, SaysWhatOthersSayOfTheirTexts) {
        "--rlimit: \"SPEED\" is no resource; there are AS, CORE, CPU, DATA, "
        "FSIZE, LOCKS, MEMLOCK, MSGQUEUE, NICE, NOFILE, NPROC, RSS, RTPRIO, "
        "RTTIME, SIGPENDING, STACK"},
+      {{"--rlimit=CPU=1,RLIMIT_CPU=2"},
+       "--rlimit: \"CPU=1,RLIMIT_CPU=2\" names a resource twice: allowed is "
+       "once"},
       {{"--rlimit=CPU=2:1"},
        "--rlimit: CPU=2:1: the soft limit is above the hard"},
       {{"--connection_rate_per_source=5"},
@@ -833,6 +838,11 @@ TEST(OptionsTest, RefusesWhatContradictsItself) {
        "it"},
       {{"--service=echo", "--keep_env=TZ"},
        "--keep_env needs a program: --service has nothing to do with it"},
+      {{"--client_gone_grace=1s"},
+       "--client_gone_grace needs a program: --service has nothing to do with "
+       "it"},
+      {{"--new_privileges"},
+       "--new_privileges needs a program: --service has nothing to do with it"},
       {{"--workers=4"}, "--workers needs --model=prefork, and it is fork"},
       {{"--min_spare_workers=4", "--model=iterative"},
        "--min_spare_workers needs --model=prefork, and it is iterative"},
@@ -845,6 +855,17 @@ TEST(OptionsTest, RefusesWhatContradictsItself) {
       {{"--max_connections=1", "--model=iterative"},
        "--max_connections and --model=iterative do not go together: that is "
        "one"},
+      {{"--max_connections_per_source=1", "--model=iterative"},
+       "--max_connections_per_source and --model=iterative do not go together: "
+       "that is one"},
+      {{"--at_limit=refuse", "--model=iterative"},
+       "--at_limit and --model=iterative do not go together: the others wait "
+       "in "
+       "the kernel's queue, which has room for --backlog"},
+      {{"--max_waiting=9", "--model=iterative"},
+       "--max_waiting and --model=iterative do not go together: the others "
+       "wait "
+       "in the kernel's queue, which has room for --backlog"},
       {{"--max_connections=1", "--model=prefork"},
        "--max_connections and --model=prefork do not go together: its limit is "
        "--workers or --max_workers"},
@@ -857,6 +878,33 @@ TEST(OptionsTest, RefusesWhatContradictsItself) {
       {{"--min_spare_workers=3", "--max_workers=2", "--model=prefork"},
        "--min_spare_workers=3 and --max_workers=2 do not go together: the "
        "first must not be above the second"},
+      {{"--max_spare_workers=3", "--connections_per_worker=1",
+        "--model=prefork"},
+       "--max_spare_workers and --connections_per_worker=1 do not go together: "
+       "it keeps --workers or --min_spare_workers ahead of its clients"},
+      {{"--max_waiting=9", "--deny=::1"},
+       "--max_waiting needs --max_connections or --max_connections_per_source: "
+       "else nobody waits"},
+      {{"--at_limit=reset"},
+       "--at_limit needs a limit, such as --max_connections, or rules: else "
+       "nobody is one too many"},
+      {{"--source_prefix=24,48", "--deny=::1"},
+       "--source_prefix needs a limit, such as --max_connections_per_source, "
+       "or "
+       "a program: else nobody counts sources"},
+      {{"--max_connections_per_source=3", "--max_connections=2"},
+       "--max_connections_per_source=3 and --max_connections=2 do not go "
+       "together: the first must not be above the second"},
+      {{"--idle_timeout=61s", "--handler_timeout=1m"},
+       "--idle_timeout=\"61s\" and --handler_timeout=\"1m\" do not go "
+       "together: "
+       "the first must not be longer than the second"},
+      {{"--min_rate=9/61s", "--handler_timeout=1m"},
+       "--min_rate=\"9/61s\" and --handler_timeout=\"1m\" do not go together: "
+       "the first must not be longer than the second"},
+      {{"--allow=::1", "--deny=192.0.2.1, all"},
+       "--allow and --deny=all do not go together: nobody could come; whom no "
+       "--allow names may not anyway"},
       {{"--at_limit_message=full"},
        "--at_limit_message needs --at_limit=refuse, and it is queue"},
       {{"--at_limit_message=full", "--at_limit=reset"},
@@ -875,6 +923,8 @@ TEST(OptionsTest, RefusesWhatContradictsItself) {
       {{"--proxy_protocol=v2"},
        "--proxy_protocol needs --trusted_proxies: else anybody could claim to "
        "be anybody"},
+      {{"--listen=unix:/x", "--proxy_protocol=v2", "--trusted_proxies=::1"},
+       "--proxy_protocol needs an address of TCP in --listen"},
       {{"--group=x"}, "--group needs --user: root would stay who it is"},
       {{"--chroot=/x"}, "--chroot needs --user: root could leave it"},
       {{"--listen=:1,:2", "--listen=:1"},
@@ -907,7 +957,7 @@ TEST(OptionsTest, RefusesWhatContradictsItself) {
   }
   for (const std::string_view flag :
        {"--reuse_port", "--defer_accept=1s", "--no_delay", "--keep_alive=1s",
-        "--user_timeout=1s"}) {
+        "--user_timeout=1s", "--idle_timeout=1s", "--min_rate=1/s"}) {
     cases.push_back({{"--listen=unix:/x,unix:@y", flag},
                      absl::StrCat("--", NameIn(flag),
                                   " needs an address of TCP in --listen")});
