@@ -28,6 +28,7 @@
 #include "brood/net/activation.h"
 #include "brood/net/address.h"
 #include "brood/net/listener.h"
+#include "brood/proc/limits.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/privileges.h"
 #include "brood/proc/unique_fd.h"
@@ -55,14 +56,21 @@ namespace brood {
 namespace {
 
 // What a person can do about a place that cannot be listened at.
-std::string_view Advice(const absl::Status& status, const Address& address) {
-  const bool path = address.unix_path().has_value();
+std::string_view Advice(const absl::Status& status,
+                        const ServerOptions::Place& place) {
+  const bool path = place.address.unix_path().has_value();
+  const auto& access = place.options.access;
   switch (ErrnoOf(status)) {
     case EADDRINUSE:
       return path ? "; stop who answers there, or choose a path that is free"
                   : "; stop who has it, or choose another (0 takes a free one)";
-    case EACCES:
     case EPERM:
+      if (access.owner.has_value() || access.group.has_value()) {
+        return "; only root may give it to another: start it as root, or "
+               "without --unix_owner and --unix_group";
+      }
+      [[fallthrough]];
+    case EACCES:
       return path ? "; choose a path in a folder that may be written"
                   : "; choose a port from 1024 up";
     case ENOENT:
@@ -82,16 +90,28 @@ absl::Status About(std::string_view what, const absl::Status& status,
                       absl::StrCat(what, ": ", status.message(), advice));
 }
 
+// The highest of all numbers means "unchanged" to the kernel.
+absl::Status CheckId(uint32_t id) {
+  constexpr auto kUnchanged = static_cast<uint32_t>(-1);
+  if (id != kUnchanged) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      id, " is nobody's number: allowed is one from 0 to ", kUnchanged - 1));
+}
+
 // A number is the id itself, even of a user that nobody knows.
 absl::StatusOr<Credentials> UserOf(const std::string& text) {
   uid_t uid = 0;
   if (!absl::SimpleAtoi(text, &uid)) return LookUpUser(text);
+  if (absl::Status s = CheckId(uid); !s.ok()) return s;
   return Credentials{.uid = uid, .gid = static_cast<gid_t>(uid)};
 }
 
 absl::StatusOr<gid_t> GroupOf(const std::string& text) {
   gid_t gid = 0;
-  if (absl::SimpleAtoi(text, &gid)) return gid;
+  if (absl::SimpleAtoi(text, &gid)) {
+    if (absl::Status s = CheckId(gid); !s.ok()) return s;
+    return gid;
+  }
   errno = 0;
   const group* const entry = getgrnam(text.c_str());
   if (entry != nullptr) return entry->gr_gid;
@@ -111,6 +131,35 @@ Patience ToPatience(const ServerOptions& options) {
                           .period = options.patience.min_rate->period};
   }
   return patience;
+}
+
+// Whether a handler could be given these limits, for it would have to end if
+// not. A hard limit that may be raised is raised, and put back, which one may
+// always.
+absl::Status CheckLimits(const Limits& limits) {
+  for (const Limit& wanted : limits.entries()) {
+    const absl::StatusOr<Limit> now = CurrentLimit(wanted.resource);
+    if (!now.ok()) return now.status();
+    if (wanted.hard <= now->hard) continue;
+    Limits raised;
+    Limits old;
+    for (absl::Status s : {raised.Set({.resource = wanted.resource,
+                          .soft = now->soft,
+                          .hard = wanted.hard}),
+                           old.Set(*now)}) {
+      if (!s.ok()) return s;
+    }
+    const absl::Status status = raised.Apply();
+    if (ErrnoOf(status) == EPERM) {
+      return About(absl::StrCat("--rlimit=", wanted.ToString()), status,
+                   absl::StrCat("; without root's rights the hard limit may be "
+                                "at most that of the server, ",
+                                now->ToString()));
+    }
+    if (!status.ok()) return status;
+    if (absl::Status s = old.Apply(); !s.ok()) return s;
+  }
+  return absl::OkStatus();
 }
 
 ForkPerConnection::Options ToModel(const ServerOptions& options,
@@ -192,8 +241,15 @@ absl::Status Assembly::ReadEnvironment() {
   // copy.
   if (options_.ready_fd.has_value()) {
     const int fd = *options_.ready_fd;
-    if (fcntl(fd, F_GETFD) == -1) {
+    const int flags = fcntl(fd, F_GETFL);
+    if (flags == -1) {
       return ErrnoStatus(errno, absl::StrCat("--ready_fd=", fd));
+    }
+    if ((flags & O_ACCMODE) == O_RDONLY) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--ready_fd=", fd,
+                       ": is open for reading only; choose one that can be "
+                       "written to"));
     }
     ready_ = UniqueFd(fd > STDERR_FILENO
                           ? fd
@@ -239,13 +295,21 @@ absl::Status Assembly::OpenListeners() {
       if (options_.listen.unix_owner.has_value()) {
         const absl::StatusOr<Credentials> owner =
             UserOf(*options_.listen.unix_owner);
-        if (!owner.ok()) return About("--unix_owner", owner.status());
+        if (!owner.ok()) {
+          return About(
+              absl::StrCat("--unix_owner=", *options_.listen.unix_owner),
+              owner.status());
+        }
         access.owner = owner->uid;
       }
       if (options_.listen.unix_group.has_value()) {
         const absl::StatusOr<gid_t> group =
             GroupOf(*options_.listen.unix_group);
-        if (!group.ok()) return About("--unix_group", group.status());
+        if (!group.ok()) {
+          return About(
+              absl::StrCat("--unix_group=", *options_.listen.unix_group),
+              group.status());
+        }
         access.group = *group;
       }
     }
@@ -253,7 +317,7 @@ absl::Status Assembly::OpenListeners() {
         Listener::Open(place.address, place.options);
     if (!listener.ok()) {
       return About(absl::StrCat("--listen=", place.address.ToString()),
-                   listener.status(), Advice(listener.status(), place.address));
+                   listener.status(), Advice(listener.status(), place));
     }
     listeners_.push_back(*std::move(listener));
   }
@@ -309,15 +373,24 @@ absl::Status Assembly::GiveUpPrivileges() {
   if (!drop.run_as.has_value() && !drop.no_new_privileges) {
     return absl::OkStatus();
   }
+  if (drop.chroot.has_value()) {
+    const UniqueFd directory(
+        open(drop.chroot->c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!directory.valid()) {
+      return ErrnoStatus(errno, absl::StrCat("--chroot=", *drop.chroot));
+    }
+  }
   if (absl::Status s = DropPrivileges(drop); !s.ok()) {
-    return drop.run_as.has_value()
-               ? About(absl::StrCat("--user=", *options_.privileges.user), s)
-               : s;
+    if (!drop.run_as.has_value()) return s;
+    return About(
+        absl::StrCat("--user=", *options_.privileges.user), s,
+        ErrnoOf(s) == EPERM ? "; start it as root, or without --user" : "");
   }
   return absl::OkStatus();
 }
 
 absl::Status Assembly::MakeHandler() {
+  if (absl::Status s = CheckLimits(options_.handler.limits); !s.ok()) return s;
   if (options_.handler.program.empty()) {
     absl::StatusOr<std::unique_ptr<ConnectionHandler>> service =
         MakeService(options_.handler.service);

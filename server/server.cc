@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -13,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
@@ -43,7 +45,8 @@ int Fail(int exit_code, std::string_view message) {
 
 int Print(std::string_view text) {
   std::cout << text << std::flush;
-  return std::cout ? 0 : kWorldRefuses;
+  if (std::cout) return 0;
+  return Fail(kWorldRefuses, ErrnoStatus(errno, "standard output").message());
 }
 
 // Whoever starts us may have closed some of the first three. The next
@@ -71,10 +74,13 @@ int ExplainTo(const ServerOptions& options) {
   if (options.access.rules_file.has_value()) {
     absl::StatusOr<RulesFile> file =
         RulesFile::Open(*options.access.rules_file);
-    if (!file.ok()) return Fail(kWorldRefuses, file.status().message());
-    rules = file->Load();
+    rules = file.ok() ? file->Load() : file.status();
+    if (!rules.ok()) {
+      return Fail(kWorldRefuses,
+                  absl::StrCat("--rules=", *options.access.rules_file, ": ",
+                               rules.status().message()));
+    }
   }
-  if (!rules.ok()) return Fail(kWorldRefuses, rules.status().message());
   const absl::StatusOr<std::string> lines =
       Explain(*options.access.explain, *rules, Admission(options.admit.limits),
               MonotonicNow(), options.admit.source_lengths);

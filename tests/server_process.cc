@@ -170,6 +170,14 @@ std::string ServerProcess::RestOfLog() {
   return rest;
 }
 
+std::string ServerProcess::RestOfOutput() {
+  std::string rest;
+  while (std::optional<std::string> line = NextLine(out_, out_buffer_)) {
+    absl::StrAppend(&rest, *line, "\n");
+  }
+  return rest + std::exchange(out_buffer_, "");
+}
+
 void ServerProcess::CloseItsOutput() {
   out_ = UniqueFd();
   log_ = UniqueFd();

@@ -71,6 +71,9 @@ class ServerProcess {
   std::string RestOfOutput();
   // Everything that is still to come on its standard error, until its end.
   std::string RestOfLog();
+  // Everything else on its standard output, until its end: after the line that
+  // it said when it was ready, or all if that never was a whole line.
+  std::string RestOfOutput();
   // Nobody listens to it any more.
   void CloseItsOutput();
   // Makes its log hold a page at most until it is read.
