@@ -4,6 +4,7 @@
 // runs short, and that the real server does not: it counts a connection that
 // never had a process for ever; it spins where nothing can be accepted, or lets
 // everybody starve for it; it sleeps where it should serve; it closes its door.
+#include <sched.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -216,6 +217,7 @@ TEST(ServerDefectsTest, NeitherSpinsNorStarvesAnybodyWithoutDescriptors) {
   ASSERT_TRUE(Echoes(inside));
   Stream leaving = Come(server);
   ASSERT_TRUE(Echoes(leaving));
+  AwaitState(server, "active", 2);  // It has closed its copies of both.
   Shortage shortage = OfDescriptors(server.pid(), 0);
   const absl::Duration began = MonotonicNow();
   const absl::Duration used = CpuTimeOf(server.pid());
@@ -274,6 +276,16 @@ TEST(ServerDefectsTest, NeitherSpinsNorGivesUpWhenTheMachineHasNoFileLeft) {
   EXPECT_TRUE(Echoes(waiting));
 }
 
+void AwaitSleep(pid_t parent, pid_t pid) {
+  const auto sleeps = [&] {
+    for (const ProcessEntry& child : ChildrenOf(parent)) {
+      if (child.pid == pid) return child.state == 'S';
+    }
+    return false;
+  };
+  while (!sleeps()) sched_yield();
+}
+
 TEST(ServerDefectsTest, HasWorkersThatDoNotSpinWithoutDescriptors) {
   ServerProcess server = StartServer({"--model=prefork", "--workers=2"});
   AwaitState(server, "idle", 2);
@@ -283,6 +295,7 @@ TEST(ServerDefectsTest, HasWorkersThatDoNotSpinWithoutDescriptors) {
   std::vector<Shortage> shortages;
   for (const ProcessEntry& worker : workers) {
     everybody.push_back(worker.pid);
+    AwaitSleep(server.pid(), worker.pid);  // It has all that it opens.
     shortages.push_back(OfDescriptors(worker.pid, 0));
   }
   const auto used_by_all = [&] {
