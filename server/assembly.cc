@@ -330,7 +330,8 @@ absl::Status Assembly::OpenControl() {
   absl::StatusOr<std::unique_ptr<Control>> control = Control::Open(address);
   if (!control.ok()) {
     return About(absl::StrCat("--control=", address.ToString()),
-                 control.status(), Advice(control.status(), address));
+                 control.status(),
+                 Advice(control.status(), {.address = address}));
   }
   control_ = *std::move(control);
   return absl::OkStatus();

@@ -17,7 +17,6 @@ absl::StatusOr<std::unique_ptr<ProcessModel>> MakeIterative(
     ForkPerConnection::Options options) {
   options.name = "iterative";
   options.gate.limits.max_connections = 1;
-  options.gate.at_limit = AtLimit::kQueue;
   options.gate.max_waiting = 0;
   return ForkPerConnection::Create(std::move(acceptor), handler, options);
 }

@@ -925,13 +925,9 @@ class Parser {
   absl::Status AgreeOnWorkers();
   absl::Status AgreeOnClients();
   absl::Status AgreeOnPlaces();
-  // Whether each limit could ever speak.
-  absl::Status AgreeOnLimits();
-  absl::Status AgreeOnTimes();
 
   // The value, if it is written and does not say what is so anyway, "false".
   std::optional<std::string_view> Given(std::string_view name) const;
-  bool AnyGiven(absl::Span<const std::string_view> names) const;
   // Each of `names` that is given is an error, because of `why`.
   absl::Status Refuse(absl::Span<const std::string_view> names,
                       std::string_view why) const;
@@ -1029,11 +1025,6 @@ std::optional<std::string_view> Parser::Given(std::string_view name) const {
   return IsSwitch(*flag) && value == "false" ? std::nullopt : value;
 }
 
-bool Parser::AnyGiven(absl::Span<const std::string_view> names) const {
-  return absl::c_any_of(
-      names, [this](std::string_view name) { return Given(name).has_value(); });
-}
-
 absl::Status Parser::Refuse(absl::Span<const std::string_view> names,
                             std::string_view why) const {
   for (const std::string_view name : names) {
@@ -1070,9 +1061,8 @@ absl::Status Parser::AgreeOnControl() {
 absl::Status Parser::AgreeOnHandler() {
   const std::vector<std::string>& program = draft_.options.handler.program;
   if (program.empty()) {
-    return Refuse(
-        {"stderr_to_socket", "keep_env", "client_gone_grace", "new_privileges"},
-        "needs a program: --service has nothing to do with it");
+    return Refuse({"stderr_to_socket", "keep_env"},
+                  "needs a program: --service has nothing to do with it");
   }
   return Refuse({"service"},
                 absl::StrCat("and the program ", Quoted(program.front()),
@@ -1095,12 +1085,12 @@ absl::Status Parser::AgreeOnModel() {
   }
   if (model == Model::kIterative) {
     if (absl::Status s =
-            Refuse({"max_connections", "max_connections_per_source"},
+            Refuse({"max_connections"},
                    "and --model=iterative do not go together: that is one");
         !s.ok()) {
       return s;
     }
-    return Refuse({"at_limit", "max_waiting"},
+    return Refuse({"max_waiting"},
                   "and --model=iterative do not go together: the others wait "
                   "in the kernel's queue, which has room for --backlog");
   }
@@ -1126,15 +1116,6 @@ absl::Status Parser::AgreeOnWorkers() {
             Refuse({"min_spare_workers", "max_spare_workers", "max_workers"},
                    "and --workers do not go together: so many workers, or as "
                    "many as clients need");
-        !s.ok()) {
-      return s;
-    }
-  }
-  if (draft_.options.workers.connections_per_worker == 1) {
-    if (absl::Status s = Refuse(
-            {"max_spare_workers"},
-            "and --connections_per_worker=1 do not go together: it keeps "
-            "--workers or --min_spare_workers ahead of its clients");
         !s.ok()) {
       return s;
     }
@@ -1279,73 +1260,11 @@ absl::Status Parser::AgreeOnPlaces() {
   return absl::OkStatus();
 }
 
-absl::Status Parser::AgreeOnLimits() {
-  const bool limited =
-      AnyGiven({"max_connections", "max_connections_per_source"});
-  const bool rated = Given("connection_rate_per_source").has_value();
-  if (!limited) {
-    if (absl::Status s =
-            Refuse({"max_waiting"},
-                   "needs --max_connections or --max_connections_per_source: "
-                   "else nobody waits");
-        !s.ok()) {
-      return s;
-    }
-  }
-  if (!limited && !rated && !AnyGiven({"allow", "deny", "rules"})) {
-    if (absl::Status s =
-            Refuse({"at_limit"},
-                   "needs a limit, such as --max_connections, or rules: else "
-                   "nobody is one too many");
-        !s.ok()) {
-      return s;
-    }
-  }
-  // Programs are told how many connections their client's source has.
-  if (!limited && !rated && draft_.options.handler.program.empty()) {
-    if (absl::Status s =
-            Refuse({"source_prefix"},
-                   "needs a limit, such as --max_connections_per_source, or a "
-                   "program: else nobody counts sources");
-        !s.ok()) {
-      return s;
-    }
-  }
-  const ConnectionLimits& limits = draft_.options.admit.limits;
-  if (Given("max_connections").has_value() &&
-      Given("max_connections_per_source").has_value() &&
-      limits.max_connections_per_source > limits.max_connections) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--max_connections_per_source=", limits.max_connections_per_source,
-        " and --max_connections=", limits.max_connections,
-        " do not go together: the first must not be above the second"));
-  }
-  return absl::OkStatus();
-}
-
-// What takes longer than a handler may live is never seen.
-absl::Status Parser::AgreeOnTimes() {
-  const ServerOptions::Patience& patience = draft_.options.patience;
-  if (!patience.handler.has_value()) return absl::OkStatus();
-  const auto longer = [&](std::string_view name) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--", name, "=", Quoted(*Given(name)),
-        " and --handler_timeout=", Quoted(*Given("handler_timeout")),
-        " do not go together: the first must not be longer than the second"));
-  };
-  if (patience.idle > patience.handler) return longer("idle_timeout");
-  if (patience.min_rate.has_value() &&
-      patience.min_rate->period > patience.handler) {
-    return longer("min_rate");
-  }
-  return absl::OkStatus();
-}
-
 absl::Status Parser::Agree() {
   for (absl::Status (Parser::*agree)() :
        {&Parser::AgreeOnControl, &Parser::AgreeOnHandler, &Parser::AgreeOnModel,
         &Parser::AgreeOnWorkers, &Parser::AgreeOnClients,
-        &Parser::AgreeOnPlaces, &Parser::AgreeOnLimits, &Parser::AgreeOnTimes}) {
+        &Parser::AgreeOnPlaces}) {
     if (absl::Status s = (this->*agree)(); !s.ok()) return s;
   }
   if (!draft_.options.privileges.user.has_value()) {

@@ -838,11 +838,6 @@ TEST(OptionsTest, RefusesWhatContradictsItself) {
        "it"},
       {{"--service=echo", "--keep_env=TZ"},
        "--keep_env needs a program: --service has nothing to do with it"},
-      {{"--client_gone_grace=1s"},
-       "--client_gone_grace needs a program: --service has nothing to do with "
-       "it"},
-      {{"--new_privileges"},
-       "--new_privileges needs a program: --service has nothing to do with it"},
       {{"--workers=4"}, "--workers needs --model=prefork, and it is fork"},
       {{"--min_spare_workers=4", "--model=iterative"},
        "--min_spare_workers needs --model=prefork, and it is iterative"},
@@ -855,13 +850,6 @@ TEST(OptionsTest, RefusesWhatContradictsItself) {
       {{"--max_connections=1", "--model=iterative"},
        "--max_connections and --model=iterative do not go together: that is "
        "one"},
-      {{"--max_connections_per_source=1", "--model=iterative"},
-       "--max_connections_per_source and --model=iterative do not go together: "
-       "that is one"},
-      {{"--at_limit=refuse", "--model=iterative"},
-       "--at_limit and --model=iterative do not go together: the others wait "
-       "in "
-       "the kernel's queue, which has room for --backlog"},
       {{"--max_waiting=9", "--model=iterative"},
        "--max_waiting and --model=iterative do not go together: the others "
        "wait "
@@ -878,30 +866,6 @@ TEST(OptionsTest, RefusesWhatContradictsItself) {
       {{"--min_spare_workers=3", "--max_workers=2", "--model=prefork"},
        "--min_spare_workers=3 and --max_workers=2 do not go together: the "
        "first must not be above the second"},
-      {{"--max_spare_workers=3", "--connections_per_worker=1",
-        "--model=prefork"},
-       "--max_spare_workers and --connections_per_worker=1 do not go together: "
-       "it keeps --workers or --min_spare_workers ahead of its clients"},
-      {{"--max_waiting=9", "--deny=::1"},
-       "--max_waiting needs --max_connections or --max_connections_per_source: "
-       "else nobody waits"},
-      {{"--at_limit=reset"},
-       "--at_limit needs a limit, such as --max_connections, or rules: else "
-       "nobody is one too many"},
-      {{"--source_prefix=24,48", "--deny=::1"},
-       "--source_prefix needs a limit, such as --max_connections_per_source, "
-       "or "
-       "a program: else nobody counts sources"},
-      {{"--max_connections_per_source=3", "--max_connections=2"},
-       "--max_connections_per_source=3 and --max_connections=2 do not go "
-       "together: the first must not be above the second"},
-      {{"--idle_timeout=61s", "--handler_timeout=1m"},
-       "--idle_timeout=\"61s\" and --handler_timeout=\"1m\" do not go "
-       "together: "
-       "the first must not be longer than the second"},
-      {{"--min_rate=9/61s", "--handler_timeout=1m"},
-       "--min_rate=\"9/61s\" and --handler_timeout=\"1m\" do not go together: "
-       "the first must not be longer than the second"},
       {{"--allow=::1", "--deny=192.0.2.1, all"},
        "--allow and --deny=all do not go together: nobody could come; whom no "
        "--allow names may not anyway"},

@@ -282,6 +282,9 @@ std::vector<BadValues> ValuesThatAreWrong() {
       {"log_format", {"xml"}, "text, json or none"},
       {"ready_fd", {"0", "-1", "1048576", "stdout"}, "from 1 to 1048575"},
       {"drain_timeout", {"-1s", "25h", "inf", "soon"}, "from 0s to 24h"},
+      {"control", {"127.0.0.1:0"}, "unix:/path or unix:@abstract"},
+      {"control", {"unix:"}, "expected a path"},
+      {"ask", {std::string(256, 'x'), "a\nb"}, "1 to 255 bytes"},
       {"help", {"me"}, "true or false"},
   };
 }
@@ -364,6 +367,8 @@ TEST_F(ServerInputTest, RefusesTwiceWhatMayBeGivenOnce) {
       {"log_format", "json"},
       {"ready_fd", "1"},
       {"drain_timeout", "1s"},
+      {"control", "unix:@x"},
+      {"ask", "state"},
   };
   for (const FlagOfHelp& flag : FlagsOfHelp()) {
     if (flag.name == "allow" || flag.name == "deny" || flag.name == "listen") {
@@ -415,16 +420,7 @@ TEST_F(ServerInputTest, RefusesFlagsThatContradictEachOther) {
       {{"--service=time", "--", "cat"}, {"the program \"cat\""}},
       {{"--"}, {"allowed is a program after it"}},
       {{"--", ""}, {"allowed is a program after it"}},
-      // Limits that nobody could ever run into.
-      {{"--max_connections_per_source=9", "--max_connections=8"},
-       {"must not be above"}},
-      {{"--idle_timeout=2m", "--handler_timeout=1m"}, {"must not be longer"}},
-      {{"--min_rate=9/2m", "--handler_timeout=1m"}, {"must not be longer"}},
-      {{"--max_waiting=9"}, {"needs --max_connections"}},
-      {{"--max_waiting=9", "--connection_rate_per_source=1/s"},
-       {"needs --max_connections"}},
-      {{"--at_limit=refuse"}, {"needs a limit"}},
-      {{"--source_prefix=24,48"}, {"needs a limit"}},
+      // Limits.
       {{"--at_limit_message=full", "--max_connections=9"},
        {"needs --at_limit=refuse"}},
       {{"--max_waiting=9", "--max_connections=9", "--at_limit=reset"},
@@ -445,12 +441,8 @@ TEST_F(ServerInputTest, RefusesFlagsThatContradictEachOther) {
        {"--max_spare_workers=2", "must not be above"}},
       {{"--max_spare_workers=3", "--max_workers=2", prefork},
        {"--max_workers=2", "must not be above"}},
-      {{"--max_spare_workers=3", "--connections_per_worker=1", prefork},
-       {"--connections_per_worker=1 do not go together"}},
       {{"--max_waiting=9", iterative}, {"--model=iterative"}},
-      {{"--at_limit=refuse", iterative}, {"--model=iterative"}},
       {{"--max_connections=9", iterative}, {"that is one"}},
-      {{"--max_connections_per_source=9", iterative}, {"that is one"}},
       {{"--proxy_protocol=v2", "--trusted_proxies=::1", unix},
        {"needs an address of TCP"}},
   };
@@ -467,8 +459,7 @@ TEST_F(ServerInputTest, RefusesFlagsThatContradictEachOther) {
        {"--min_spare_workers=2", "--max_spare_workers=2", "--max_workers=2"}) {
     rows.push_back({{flag, "--workers=2", prefork}, {"--workers do not go"}});
   }
-  for (const char* flag : {"--stderr_to_socket", "--keep_env=TZ",
-                           "--client_gone_grace=1s", "--new_privileges"}) {
+  for (const char* flag : {"--stderr_to_socket", "--keep_env=TZ"}) {
     rows.push_back({{flag}, {"needs a program"}});
     rows.push_back({{flag, "--service=time"}, {"needs a program"}});
   }

@@ -154,14 +154,6 @@ std::optional<std::string> ServerProcess::NextLogLineWith(
   }
 }
 
-std::string ServerProcess::RestOfOutput() {
-  std::string rest;
-  while (std::optional<std::string> line = NextLine(out_, out_buffer_)) {
-    absl::StrAppend(&rest, *line, "\n");
-  }
-  return rest;
-}
-
 std::string ServerProcess::RestOfLog() {
   std::string rest;
   while (std::optional<std::string> line = NextLogLine()) {

@@ -66,9 +66,6 @@ class ServerProcess {
   // Skips lines until one contains `text`, and returns that; nullopt if none
   // does.
   std::optional<std::string> NextLogLineWith(std::string_view text);
-  // Everything that comes on its standard output after the ready line, until
-  // its end.
-  std::string RestOfOutput();
   // Everything that is still to come on its standard error, until its end.
   std::string RestOfLog();
   // Everything else on its standard output, until its end: after the line that
