@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The real server keeps its limits, fairly, and heals by itself.
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -23,10 +19,9 @@
 #include "absl/types/span.h"
 #include "brood/net/address.h"
 #include "brood/net/stream.h"
-#include "brood/proc/child.h"
 #include "brood/proc/exit_status.h"
-#include "brood/proc/fork.h"
 #include "brood/proc/posix.h"
+#include "brood/tests/server_drain.h"
 #include "brood/tests/server_process.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -172,67 +167,17 @@ TEST(ServerLimitsTest, NewRulesHoldAsSoonAsTheirFileIsWritten) {
   EXPECT_TRUE(Echoes(allowed));  // Who is inside stays.
 }
 
-// Clients of a forked crowd connect, say that they have, and ask only once the
-// server has been told to stop: it owes each of them an answer.
-void ExpectNobodyLostInADrain(const std::vector<std::string>& flags) {
-  constexpr int kProcesses = 4;
-  constexpr int kClientsOfEach = 250;
-  ServerProcess server = StartServer(flags);
-  const Address address = server.address();
-  std::array<int, 2> connected;
-  std::array<int, 2> go;
-  ASSERT_EQ(pipe2(connected.data(), O_CLOEXEC), 0);
-  ASSERT_EQ(pipe2(go.data(), O_CLOEXEC), 0);
-  std::vector<Child> crowd;
-  for (int i = 0; i < kProcesses; ++i) {
-    absl::StatusOr<Child> child = Fork({}, [&] {
-      (void)close(go[1]);
-      std::vector<Stream> clients;
-      for (int k = 0; k < kClientsOfEach; ++k) {
-        absl::StatusOr<Stream> stream = Stream::Connect(address);
-        if (!stream.ok()) return 2;
-        clients.push_back(*std::move(stream));
-      }
-      (void)!write(connected[1], "x", 1);
-      char byte;
-      (void)!read(go[0], &byte, 1);
-      for (Stream& client : clients) {
-        if (!Echoes(client)) return 1;
-        if (!client.Close().ok()) return 3;
-      }
-      return 0;
-    });
-    ASSERT_THAT(child, IsOk());
-    crowd.push_back(*std::move(child));
-  }
-  for (int i = 0; i < kProcesses; ++i) {
-    char byte;
-    ASSERT_EQ(read(connected[0], &byte, 1), 1);
-  }
-  server.Signal(SIGTERM);
-  EXPECT_THAT(server.NextLogLineWith("draining"), Optional(HasSubstr("TERM")));
-  (void)close(go[1]);
-  for (Child& child : crowd) {
-    EXPECT_THAT(child.Wait(), IsOkAndHolds(ExitStatus::Exited(0)));
-  }
-  EXPECT_EQ(ErrnoOf(Stream::Connect(address).status()), ECONNREFUSED);
-  server.CloseItsOutput();
-  EXPECT_EQ(server.Wait(), ExitStatus::Exited(0));
-  (void)close(go[0]);
-  (void)close(connected[0]);
-  (void)close(connected[1]);
-}
-
 TEST(ServerLimitsTest, ADrainOfForksLosesNobody) {
-  ExpectNobodyLostInADrain({"--backlog=4096"});
+  ExpectNobodyLostInADrain({"--backlog=4096"}, 1000);
 }
 
 TEST(ServerLimitsTest, ADrainOfFewPlacesLosesNobody) {
-  ExpectNobodyLostInADrain({"--max_connections=20", "--max_waiting=10000"});
+  ExpectNobodyLostInADrain({"--max_connections=20", "--max_waiting=10000"},
+                           1000);
 }
 
 TEST(ServerLimitsTest, ADrainOfWorkersLosesNobody) {
-  ExpectNobodyLostInADrain({"--model=prefork", "--workers=4"});
+  ExpectNobodyLostInADrain({"--model=prefork", "--workers=4"}, 1000);
 }
 
 TEST(ServerLimitsTest, EveryModelServesAndDrains) {
