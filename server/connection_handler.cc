@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/server/connection_handler.h"
 
+#include <algorithm>
 #include <csignal>
 #include <cstdint>
 
@@ -19,24 +20,28 @@ constexpr int kCannotBegin = 126;
 
 }  // namespace
 
-// An end counts as a byte, for it has a sequence number. Of a connection that
-// is over for both (closed, as far as the descriptor tells) each side had one;
-// or it was reset, and had none, which cannot be told any more.
+// An end that was received counts as a byte, for it has a sequence number. Of a
+// connection that is over for both (closed, as far as the descriptor tells)
+// each side had one; or it was reset, and had none, which cannot be told any
+// more.
+//
+// What was sent, and not what is acknowledged by now: the last answer hardly
+// ever is when its handler ends, for the client's kernel takes its time. Of
+// what was sent again each byte counts once, and an end is none.
 TcpTotals TcpTotals::Of(int fd) {
   const absl::StatusOr<TcpInfo> info = TcpInfoOf(fd);
   if (!info.ok()) return {};
   const TcpState state = info->state;
-  const bool closed =
-      state == TcpState::kClosed || state == TcpState::kTimeWait;
-  const bool end_received = closed || state == TcpState::kCloseWait ||
-                            state == TcpState::kLastAck ||
-                            state == TcpState::kClosing;
-  const bool end_acknowledged = closed || state == TcpState::kFinWait2;
+  const bool end_received =
+      state == TcpState::kClosed || state == TcpState::kTimeWait ||
+      state == TcpState::kCloseWait || state == TcpState::kLastAck ||
+      state == TcpState::kClosing;
   const uint64_t in = info->bytes_received.value_or(0);
-  const uint64_t out = info->bytes_acknowledged.value_or(0);
+  const uint64_t sent = info->bytes_sent.value_or(0);
+  const uint64_t again = info->bytes_retransmitted.value_or(0);
   return {.known = true,
           .bytes_in = in - (end_received && in > 0 ? 1 : 0),
-          .bytes_out = out - (end_acknowledged && out > 0 ? 1 : 0),
+          .bytes_out = sent - std::min(sent, again),
           .retransmits = info->segments_retransmitted};
 }
 

@@ -50,8 +50,8 @@ struct ConnectionInfo {
   std::optional<uint64_t> connections_of_source = std::nullopt;
 };
 
-// What TCP has counted of a connection: bytes that came, bytes that the client
-// has acknowledged. After a reset each may be one too few.
+// What TCP has counted of a connection: bytes that came, and bytes that were
+// sent, each once. After a reset the first may be one too few.
 struct TcpTotals {
   bool known = false;
   uint64_t bytes_in = 0;

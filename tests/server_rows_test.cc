@@ -119,6 +119,8 @@ TEST(ServerRowsTest, LeavesTheChildOfSomebodyElseAloneAndUncounted) {
   ExpectPlacesLeft(server, 1);
   // Whoever started it may still ask how it ended.
   EXPECT_EQ(StateOfProcess(server.pid(), foreign), 'Z');
+  AwaitState(server, "waiting", 0);
+  AwaitState(server, "active", 1);
   EXPECT_EQ(ZombiesOf(server.pid()), 1);
 }
 
@@ -622,7 +624,7 @@ TEST(ServerRowsTest, WaitsLongerForEachCrashOfASlotAndServesMeanwhile) {
   pid_t victim = first[1].pid;
   for (const std::string_view back_off : {"100ms", "200ms", "400ms"}) {
     ASSERT_EQ(kill(victim, SIGSEGV), 0);
-    EXPECT_THAT(server.NextLogLine(),
+    EXPECT_THAT(server.NextLogLineWith("SIGSEGV"),
                 Optional(absl::StrCat("worker ", victim,
                                       " killed by SIGSEGV: another starts in ",
                                       back_off)));
