@@ -24,6 +24,7 @@
 #include "absl/time/time.h"
 #include "brood/net/address.h"
 #include "brood/net/source_key.h"
+#include "brood/server/token_bucket.h"
 
 namespace brood {
 namespace {
@@ -64,50 +65,9 @@ std::string PeriodName(absl::Duration period) {
   return absl::FormatDuration(period);
 }
 
-// What a rate means to a bucket: how long one token takes, and all of them.
-struct Pace {
-  explicit Pace(const ConnectionRate& rate)
-      : token(rate.Interval()),
-        bucket(token * std::max(rate.burst, uint32_t{1})) {}
-
-  bool limited() const { return token > absl::ZeroDuration(); }
-
-  absl::Duration token;
-  absl::Duration bucket;
-};
-
-// A bucket in one number: until when the tokens that were taken have been paid
-// for. It is full if that has passed, and empty if it is a whole bucket away.
-class Bucket {
- public:
-  bool IsFull(const Pace& pace, absl::Duration now) const {
-    return paid_until_ <= now || !pace.limited();
-  }
-  // How long until there is a token; zero if there is one.
-  absl::Duration Wait(const Pace& pace, absl::Duration now) const {
-    return std::max(Debt(pace, now) + pace.token - pace.bucket,
-                    absl::ZeroDuration());
-  }
-  // How many there are. REQUIRES: the pace is limited.
-  uint32_t Tokens(const Pace& pace, absl::Duration now) const {
-    return static_cast<uint32_t>((pace.bucket - Debt(pace, now)) / pace.token);
-  }
-  void Take(const Pace& pace, absl::Duration now) {
-    paid_until_ = now + Debt(pace, now) + pace.token;
-  }
-  // Forgives what is more than a bucket, as after the rate was set up: else it
-  // would stay empty until the old rate is satisfied.
-  void Settle(const Pace& pace, absl::Duration now) {
-    if (paid_until_ - now > pace.bucket) paid_until_ = now + pace.bucket;
-  }
-
- private:
-  absl::Duration Debt(const Pace& pace, absl::Duration now) const {
-    return std::clamp(paid_until_ - now, absl::ZeroDuration(), pace.bucket);
-  }
-
-  absl::Duration paid_until_ = -absl::InfiniteDuration();
-};
+Pace PaceOf(const ConnectionRate& rate) {
+  return {rate.Interval(), rate.burst};
+}
 
 }  // namespace
 
@@ -153,7 +113,7 @@ struct Admission::State {
     SourceKey key;
     bool remembered = false;  // Else its place is free.
     uint32_t connections = 0;
-    Bucket bucket;
+    TokenBucket bucket;
   };
 
   // By key, in a set of places. Strangers choose the keys, so where the state
@@ -189,7 +149,7 @@ struct Admission::State {
 
   State(const ConnectionLimits& the_limits, size_t the_max_sources)
       : limits(the_limits),
-        pace(the_limits.rate_per_source),
+        pace(PaceOf(the_limits.rate_per_source)),
         max_sources(std::min<size_t>(the_max_sources, kUncounted)) {}
 
   bool CountsSources() const {
@@ -446,8 +406,8 @@ std::optional<uint32_t> Admission::TokensOf(const Client& client,
                                             absl::Duration now) const {
   if (!state_->pace.limited()) return std::nullopt;
   const uint32_t place = state_->AccountOf(client).place;
-  const Bucket bucket =
-      place == kUncounted ? Bucket() : state_->sources[place].bucket;
+  const TokenBucket bucket =
+      place == kUncounted ? TokenBucket() : state_->sources[place].bucket;
   return bucket.Tokens(state_->pace, std::max(now, state_->latest));
 }
 
@@ -455,13 +415,13 @@ void Admission::Refill(const Client& client) {
   const uint32_t place = state_->AccountOf(client).place;
   if (place == kUncounted) return;
   State::Source& source = state_->sources[place];
-  source.bucket = Bucket();
+  source.bucket = TokenBucket();
   if (source.connections == 0) state_->Forget(place);
 }
 
 void Admission::set_limits(const ConnectionLimits& limits) {
   state_->limits = limits;
-  state_->pace = Pace(limits.rate_per_source);
+  state_->pace = PaceOf(limits.rate_per_source);
 }
 
 const ConnectionLimits& Admission::limits() const { return state_->limits; }

@@ -208,8 +208,14 @@ WorkerPolicy::Options ToPolicy(const ServerOptions::Workers& workers) {
 Prefork::Options ToPrefork(const ServerOptions& options, const Rules& rules) {
   Prefork::Options model = {
       .workers = ToPolicy(options.workers),
-      .terms = {.rules = rules, .limits = options.handler.limits},
+      .terms = {.rules = rules,
+                .limits = options.handler.limits,
+                .sources = options.admit.limits,
+                .source_lengths = options.admit.source_lengths,
+                .at_limit = options.admit.at_limit,
+                .message = options.admit.message},
       .patience = ToPatience(options)};
+  model.terms.sources.count_sources = !options.handler.program.empty();
   // So that servers that begin together do not recycle together.
   model.workers.seed =
       static_cast<uint64_t>(absl::ToInt64Nanoseconds(MonotonicNow()));

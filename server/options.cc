@@ -457,9 +457,9 @@ constexpr auto kFlags = std::to_array<Flag>({
      .more =
          "fork: one of its own. iterative: one of its own, and the others "
          "wait. prefork: one of some workers that were forked before; they let "
-         "clients in by themselves, so all of \"how many may come\" does not "
-         "go "
-         "with it.",
+         "clients in by themselves, so who is one too many of his source "
+         "cannot "
+         "wait: --max_connections_per_source needs --at_limit=refuse or reset.",
      .parse = ParseModel},
     {.name = "workers",
      .value_name = "N",
@@ -1101,11 +1101,18 @@ absl::Status Parser::AgreeOnModel() {
         !s.ok()) {
       return s;
     }
-    return Refuse(
-        {"max_connections_per_source", "connection_rate_per_source",
-         "source_prefix", "at_limit", "at_limit_message", "max_waiting"},
-        "and --model=prefork do not go together: its workers let "
-        "clients in by themselves");
+    if (absl::Status s = Refuse({"max_waiting"},
+                                "and --model=prefork do not go together: who "
+                                "waits for a worker is in the kernel's queue");
+        !s.ok()) {
+      return s;
+    }
+    if (draft_.options.admit.at_limit == AtLimit::kQueue) {
+      return Refuse({"at_limit", "max_connections_per_source"},
+                    "needs --at_limit=refuse or reset with --model=prefork: "
+                    "its workers let clients in from the kernel's queue, where "
+                    "nobody can wait for others of his source");
+    }
   }
   return absl::OkStatus();
 }

@@ -826,9 +826,6 @@ TEST(OptionsTest, SaysWhatOthersSayOfTheirTexts) {
 }
 
 TEST(OptionsTest, RefusesWhatContradictsItself) {
-  constexpr std::string_view kByThemselves =
-      " and --model=prefork do not go together: its workers let clients in by "
-      "themselves";
   std::vector<Refused> cases = {
       {{"--service=time", "--", "cat", "-u"},
        "--service and the program \"cat\" do not go together: allowed is one "
@@ -857,6 +854,9 @@ TEST(OptionsTest, RefusesWhatContradictsItself) {
       {{"--max_connections=1", "--model=prefork"},
        "--max_connections and --model=prefork do not go together: its limit is "
        "--workers or --max_workers"},
+      {{"--max_waiting=1", "--model=prefork"},
+       "--max_waiting and --model=prefork do not go together: who waits for a "
+       "worker is in the kernel's queue"},
       {{"--min_spare_workers=3", "--max_spare_workers=2", "--model=prefork"},
        "--min_spare_workers=3 and --max_spare_workers=2 do not go together: "
        "the first must not be above the second"},
@@ -913,11 +913,18 @@ TEST(OptionsTest, RefusesWhatContradictsItself) {
                       " and --workers do not go together: so many workers, or "
                       "as many as clients need")});
   }
-  for (const std::string_view flag :
-       {"--max_connections_per_source=1", "--connection_rate_per_source=1/s",
-        "--source_prefix=24,48", "--at_limit=reset", "--max_waiting=1"}) {
-    cases.push_back({{"--model=prefork", flag},
-                     absl::StrCat("--", NameIn(flag), kByThemselves)});
+  for (const Args& flags : std::vector<Args>{
+           {"--max_connections_per_source=1"},
+           {"--at_limit=queue"},
+           {"--at_limit=queue", "--max_connections_per_source=1"}}) {
+    Args args = {"--model=prefork"};
+    args.insert(args.end(), flags.begin(), flags.end());
+    cases.push_back(
+        {args, absl::StrCat("--", NameIn(flags.front()),
+                            " needs --at_limit=refuse or reset with "
+                            "--model=prefork: its workers let clients in from "
+                            "the kernel's queue, where nobody can wait for "
+                            "others of his source")});
   }
   for (const std::string_view flag :
        {"--reuse_port", "--defer_accept=1s", "--no_delay", "--keep_alive=1s",
@@ -956,12 +963,15 @@ TEST(OptionsTest, RefusesWhatContradictsItself) {
 }
 
 TEST(OptionsTest, LeavesToPreforkWhatItCanDo) {
-  EXPECT_THAT(ParseOptions({"--model=prefork", "--workers=4",
-                            "--connections_per_worker=1", "--allow=all",
-                            "--handler_timeout=1m", "--idle_timeout=1m",
-                            "--min_rate=1/s", "--client_gone_grace=1s",
-                            "--rlimit=CPU=1", "--explain=unix", "--", "cat"}),
-              IsOk());
+  EXPECT_THAT(
+      ParseOptions({"--model=prefork", "--workers=4",
+                    "--connections_per_worker=1", "--allow=all",
+                    "--handler_timeout=1m", "--idle_timeout=1m",
+                    "--min_rate=1/s", "--client_gone_grace=1s",
+                    "--max_connections_per_source=1", "--source_prefix=24,48",
+                    "--at_limit=refuse", "--at_limit_message=full",
+                    "--rlimit=CPU=1", "--explain=unix", "--", "cat"}),
+      IsOk());
 }
 
 TEST(OptionsTest, TakesOnceWhatDoesNotAddUp) {

@@ -36,6 +36,7 @@
 #include "brood/proc/posix.h"
 #include "brood/proc/reaper.h"
 #include "brood/proc/unique_fd.h"
+#include "brood/server/admission.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/connection_log.h"
 #include "brood/server/patience.h"
@@ -43,6 +44,7 @@
 #include "brood/server/prefork_board.h"
 #include "brood/server/prefork_worker.h"
 #include "brood/server/rules.h"
+#include "brood/server/source_table.h"
 #include "brood/server/worker_policy.h"
 #include "brood/signal/wakeup_fd.h"
 
@@ -71,6 +73,11 @@ std::vector<Address> AddressesOf(const std::vector<Listener>& listeners) {
     addresses.push_back(listener.address());
   }
   return addresses;
+}
+
+bool CountsSources(const ConnectionLimits& limits) {
+  return limits.count_sources || limits.rate_per_source.limited() ||
+         limits.max_connections_per_source != ConnectionLimits::kNone;
 }
 
 // A forked handler finds out by itself that its client is gone.
@@ -113,17 +120,25 @@ absl::StatusOr<std::unique_ptr<Prefork>> Prefork::Create(
   absl::StatusOr<Reaper> reaper =
       queue.ok() ? Reaper::Create(*std::move(queue)) : Reaper::Create();
   if (!reaper.ok()) return reaper.status();
-  return absl::WrapUnique(new Prefork(
-      std::move(listeners), handler, options, *std::move(policy),
-      *std::move(reaper), *std::move(board), std::move(messages_in),
-      std::move(messages_out), std::move(copies), *std::move(bell)));
+  std::optional<SourceTable> sources;
+  if (CountsSources(options.terms.sources)) {
+    absl::StatusOr<SourceTable> created =
+        SourceTable::Create(WorkerPolicy::kSlots, options.terms.sources);
+    if (!created.ok()) return created.status();
+    sources.emplace(*std::move(created));
+  }
+  return absl::WrapUnique(
+      new Prefork(std::move(listeners), handler, options, *std::move(policy),
+                  *std::move(reaper), *std::move(board), std::move(messages_in),
+                  std::move(messages_out), std::move(copies),
+                  std::move(sources), *std::move(bell)));
 }
 
 Prefork::Prefork(std::vector<Listener> listeners, ConnectionHandler& handler,
                  const Options& options, WorkerPolicy policy, Reaper reaper,
                  PreforkBoard board, UniqueFd messages_in,
                  UniqueFd messages_out, std::optional<Copies> copies,
-                 WakeupFd bell)
+                 std::optional<SourceTable> sources, WakeupFd bell)
     : listeners_(std::move(listeners)),
       addresses_(AddressesOf(listeners_)),
       handler_(handler),
@@ -135,6 +150,7 @@ Prefork::Prefork(std::vector<Listener> listeners, ConnectionHandler& handler,
       messages_in_(std::move(messages_in)),
       messages_out_(std::move(messages_out)),
       copies_(std::move(copies)),
+      sources_(std::move(sources)),
       bell_(std::move(bell)),
       buffer_(kMessagesAtATime) {}
 
@@ -225,6 +241,7 @@ absl::Status Prefork::StartWorker(const WorkerPolicy::Start& start) {
   on_board.saw_nobody = false;
   on_board.retire = false;
   on_board.ending = false;
+  if (sources_.has_value()) sources_->Use(slot);
   on_board.trouble = 0;
   on_board.broken = false;
   std::vector<int> keep = {messages_out_.get(), bell_.fd()};
@@ -238,6 +255,7 @@ absl::Status Prefork::StartWorker(const WorkerPolicy::Start& start) {
       .bell = bell_,
       .terms = terms_,
       .copies = copies_.has_value() ? &copies_->out : nullptr,
+      .sources = sources_.has_value() ? &*sources_ : nullptr,
       .records = observer_ != nullptr,
       .counts_idle = counts_idle()};
   const PreforkWorker::Task task = {.slot = slot,
@@ -265,6 +283,7 @@ absl::Status Prefork::StartWorker(const WorkerPolicy::Start& start) {
       RecordCrash(slot, worker.pid, status.value_or(ExitStatus::Lost()));
     }
     LetGo(worker);
+    if (sources_.has_value()) sources_->Leave(slot);
     return s;
   }
   return absl::OkStatus();
@@ -375,12 +394,31 @@ void Prefork::TellTurnedAway(const PreforkMessage& message) {
   turned_away_.Tell(message.Peer(), WhyTurnedAway(message));
 }
 
+Admission::Answer Prefork::AnswerIn(const PreforkMessage& message) const {
+  using Refusal = PreforkMessage::Refusal;
+  const auto client =
+      Admission::Client::Of(message.Peer(), terms_.source_lengths);
+  const bool full = message.refusal == Refusal::kSourceFull;
+  return {.verdict = full ? Admission::Verdict::kSourceFull
+                          : Admission::Verdict::kSourceTooFast,
+          .source = message.refusal == Refusal::kNetworkTooFast ? client.network
+                                                                : client.source,
+          .connections = static_cast<size_t>(message.result),
+          .limit = terms_.sources.max_connections_per_source,
+          .rate = terms_.sources.rate_per_source,
+          .retry_after = absl::Nanoseconds(message.duration)};
+}
+
 std::string Prefork::WhyTurnedAway(const PreforkMessage& message) const {
   switch (message.refusal) {
     case PreforkMessage::Refusal::kProxy:
       return "the proxy did not say for whom it speaks";
     case PreforkMessage::Refusal::kNotWatched:
       return "it could not be watched";
+    case PreforkMessage::Refusal::kSourceFull:
+    case PreforkMessage::Refusal::kSourceTooFast:
+    case PreforkMessage::Refusal::kNetworkTooFast:
+      return AnswerIn(message).ToString();
     case PreforkMessage::Refusal::kRules:
       break;
   }
@@ -466,6 +504,7 @@ void Prefork::Bury(size_t slot, pid_t pid, const ExitStatus& status) {
   if (InProgress(slot) > 0) RecordCrash(slot, pid, status);
   Worker& worker = workers_[slot];
   LetGo(worker);
+  if (sources_.has_value()) sources_->Leave(slot);
   if (std::exchange(worker.kill_at, absl::InfiniteDuration()) !=
       absl::InfiniteDuration()) {
     --to_kill_;

@@ -64,6 +64,7 @@
 #include "brood/proc/exit_status.h"
 #include "brood/proc/reaper.h"
 #include "brood/proc/unique_fd.h"
+#include "brood/server/admission.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/connection_log.h"
 #include "brood/server/patience.h"
@@ -72,6 +73,7 @@
 #include "brood/server/prefork_worker.h"
 #include "brood/server/process_model.h"
 #include "brood/server/rules.h"
+#include "brood/server/source_table.h"
 #include "brood/server/turned_away.h"
 #include "brood/server/worker_policy.h"
 #include "brood/signal/wakeup_fd.h"
@@ -84,9 +86,10 @@ class Prefork : public ProcessModel {
     // The name of the model, for logs.
     std::string_view name = "prefork";
     WorkerPolicy::Options workers = WorkerPolicy::Options::Static(8);
-    // Who may come: whom the rules let in; who is believed to speak for others
-    // is as in gate.h, and a worker waits for what its proxy says. And the
-    // limits of each worker.
+    // Who may come: whom the rules and the limits of its source let in; who is
+    // believed to speak for others is as in gate.h, and a worker waits for what
+    // its proxy says. Who is one too many of its source has to go, for the
+    // kernel's queue knows no sources. And the limits of each worker.
     PreforkWorker::Terms terms = {};
     // A connection that runs into one of its limits ends with its worker, whose
     // process group receives SIGTERM, two seconds later SIGKILL, and whoever is
@@ -150,7 +153,8 @@ class Prefork : public ProcessModel {
   Prefork(std::vector<Listener> listeners, ConnectionHandler& handler,
           const Options& options, WorkerPolicy policy, Reaper reaper,
           PreforkBoard board, UniqueFd messages_in, UniqueFd messages_out,
-          std::optional<Copies> copies, WakeupFd bell);
+          std::optional<Copies> copies, std::optional<SourceTable> sources,
+          WakeupFd bell);
 
   bool one_each() const { return options_.workers.connections_per_worker == 1; }
   bool counts_idle() const {
@@ -169,6 +173,7 @@ class Prefork : public ProcessModel {
   absl::Status ReadMessages();
   absl::Status Obey(const PreforkMessage& message);
   void TellTurnedAway(const PreforkMessage& message);
+  Admission::Answer AnswerIn(const PreforkMessage& message) const;
   std::string WhyTurnedAway(const PreforkMessage& message) const;
   void Record(const PreforkMessage& message);
   // Tells the policy what a worker is doing, and the observer of its trouble.
@@ -205,7 +210,8 @@ class Prefork : public ProcessModel {
   PreforkBoard board_;
   UniqueFd messages_in_;
   UniqueFd messages_out_;
-  std::optional<Copies> copies_;  // If connections are watched.
+  std::optional<Copies> copies_;        // If connections are watched.
+  std::optional<SourceTable> sources_;  // If sources are counted.
   WakeupFd bell_;
   absl::AnyInvocable<void(const ConnectionRecord&)> observer_;
   absl::AnyInvocable<void(const absl::Status&)> trouble_observer_;

@@ -123,17 +123,22 @@ struct PreforkMessage {
     kRules,       // Deny it.
     kProxy,       // Did not say for whom it speaks.
     kNotWatched,  // The parent could not be given a copy.
+    kSourceFull,
+    kSourceTooFast,
+    kNetworkTooFast,  // That of its source, of which there are too many.
   };
 
   Kind kind = Kind::kLook;
   uint32_t slot = 0;
   uint32_t listener = 0;
-  int32_t result = 0;  // What the handler returned.
+  // What the handler returned; of kTurnedAway how many its source has.
+  int32_t result = 0;
   Refusal refusal = Refusal::kRules;
   uint32_t peer_length = 0;
   std::array<char, sizeof(sockaddr_un)> peer = {};
   std::array<char, 2> unused = {};
-  int64_t duration = 0;  // These three in nanoseconds.
+  // These three in nanoseconds. Of kTurnedAway how long until it may again.
+  int64_t duration = 0;
   int64_t user_time = 0;
   int64_t system_time = 0;
   int64_t max_resident_bytes = 0;

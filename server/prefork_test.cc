@@ -47,6 +47,7 @@
 #include "brood/proc/posix.h"
 #include "brood/proc/process_table.h"
 #include "brood/proc/unique_fd.h"
+#include "brood/server/admission.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/connection_log.h"
 #include "brood/server/echo.h"
@@ -737,7 +738,7 @@ TEST_F(PreforkTest, TurnsAwayWhomTheRulesDenyAndLearnsNewOnes) {
             echo_);
   Stream denied = Connect();
   std::array<char, 1> byte;
-  EXPECT_EQ(ErrnoOf(denied.Read(absl::MakeSpan(byte)).status()), ECONNRESET);
+  EXPECT_EQ(*denied.Read(absl::MakeSpan(byte)), IoResult::End());
   RunUntil([&] { return !events_.empty(); });
   EXPECT_EQ(StateOf("turned_away"), 1);
   EXPECT_THAT(events_, ElementsAre(AllOf(HasSubstr("turned away 127.0.0.1:"),
@@ -924,6 +925,142 @@ TEST_F(PreforkTest, TellsAProgramAndItsGroupThatTheClientIsGone) {
     EXPECT_EQ(ends_[0].ended->cause, EndCause::kClientGone);
     RunUntil([&] { return killpg(leader, 0) == -1 && errno == ESRCH; });
     EXPECT_THAT(events_, IsEmpty());
+    DrainNow();
+  }
+}
+
+// ---- Sources ----
+
+class PreforkSourcesTest : public PreforkTest {
+ protected:
+  static PreforkWorker::Terms AtMost(size_t connections) {
+    return {.sources = {.max_connections_per_source = connections},
+            .message = "full"};
+  }
+
+  // What a client from 127.0.0.`host` is told when it asks who serves it:
+  // a pid, "full", or nothing after a reset. It stays if it was let in.
+  std::string Come(int host, std::vector<Stream>& clients) {
+    absl::StatusOr<Stream> client = Stream::Connect(
+        model_->addresses()[0], absl::InfiniteFuture(),
+        {.source = *Address::Parse(absl::StrCat("127.0.0.", host, ":0"))});
+    EXPECT_THAT(client, IsOk());
+    (void)client->WriteAll("who");
+    std::array<char, 64> buffer;
+    const absl::StatusOr<IoResult> got =
+        client->Read(absl::MakeSpan(buffer), absl::Now() + absl::Seconds(30));
+    if (!got.ok() || got->end()) return "";
+    std::string answer(buffer.data(), *got->bytes());
+    if (answer != "full\n") clients.push_back(*std::move(client));
+    return answer;
+  }
+  bool IsLetIn(int host, std::vector<Stream>& clients) {
+    const size_t before = clients.size();
+    (void)Come(host, clients);
+    return clients.size() > before;
+  }
+};
+
+TEST_F(PreforkSourcesTest, KeepsEachSourceToItsLimit) {
+  StartWith({.workers = Workers::Static(6), .terms = AtMost(2)}, obedient_);
+  std::vector<Stream> clients;
+  EXPECT_TRUE(IsLetIn(2, clients));
+  EXPECT_TRUE(IsLetIn(2, clients));
+  EXPECT_EQ(Come(2, clients), "full\n");
+  EXPECT_TRUE(IsLetIn(3, clients));
+  RunUntil([&] { return !events_.empty(); });
+  EXPECT_THAT(events_[0],
+              HasSubstr("127.0.0.2: 2 of 2 connections of this source"));
+  // The place of one who goes is another's.
+  clients.erase(clients.begin());
+  RunUntil([&] { return IsLetIn(2, clients); });
+  EXPECT_EQ(Come(2, clients), "full\n");
+  clients.clear();
+  DrainNow();
+}
+
+TEST_F(PreforkSourcesTest, KeepsEachSourceToItsRate) {
+  StartWith({.workers = Workers::Static(2),
+             .terms = {.sources = {.rate_per_source = {.connections = 1,
+                                                       .period = absl::Hours(1),
+                                                       .burst = 3}},
+                       .at_limit = AtLimit::kReset}},
+            obedient_);
+  for (int i = 0; i < 3; ++i) {
+    std::vector<Stream> clients;
+    EXPECT_TRUE(IsLetIn(2, clients));
+    clients.clear();
+    AwaitEnds(ends_.size() + 1);
+  }
+  std::vector<Stream> clients;
+  EXPECT_EQ(Come(2, clients), "");
+  EXPECT_TRUE(IsLetIn(3, clients));
+  RunUntil([&] { return !events_.empty(); });
+  EXPECT_THAT(events_[0], HasSubstr("127.0.0.2: more than 1/h,3"));
+  clients.clear();
+  DrainNow();
+}
+
+TEST_F(PreforkSourcesTest, GivesEachPlaceBackOnceWhoeverIsKilled) {
+  constexpr size_t kLimit = 3;
+  for (const Workers& workers :
+       {Workers::Static(8), Workers::ForkAhead(8, 16)}) {
+    StartWith({.workers = workers, .terms = AtMost(kLimit)}, obedient_);
+    const auto fill = [&](std::vector<Stream>& clients) {
+      // While a client waits here, nobody starts a worker.
+      RunUntil([&] {
+        return StateOf("backing_off") == 0 && StateOf("idle") > kLimit;
+      });
+      RunUntil([&] {
+        (void)IsLetIn(2, clients);
+        return clients.size() == kLimit;
+      });
+    };
+    for (int round = 0; round < 3; ++round) {
+      std::vector<Stream> clients;
+      fill(clients);
+      EXPECT_EQ(Come(2, clients), "full\n");
+      // One ends, one dies of what it does, one is killed from outside.
+      pid_t pid = 0;
+      ASSERT_TRUE(absl::SimpleAtoi(Ask(clients[2], "who"), &pid));
+      ASSERT_THAT(clients[0].WriteAll("exit 0"), IsOk());
+      ASSERT_THAT(clients[1].WriteAll("kill 9"), IsOk());
+      ASSERT_EQ(kill(pid, SIGKILL), 0);
+      AwaitEnds(static_cast<size_t>(round + 1) * kLimit);
+      EXPECT_EQ(model_->active(), 0);
+    }
+    std::vector<Stream> clients;
+    fill(clients);
+    for (int i = 0; i < 5; ++i) EXPECT_EQ(Come(2, clients), "full\n");
+    clients.clear();
+    DrainNow();
+  }
+}
+
+TEST_F(PreforkSourcesTest, TellsAHandlerHowManyItsSourceHas) {
+  class Counter : public ConnectionHandler {
+   public:
+    std::string_view name() const override { return "counter"; }
+    int Handle(Stream& stream, const ConnectionInfo& info) override {
+      const std::string count =
+          absl::StrCat(info.connections_of_source.value_or(0));
+      if (!stream.WriteAll(count).ok()) return 1;
+      std::array<char, 16> buffer;
+      while (true) {
+        const absl::StatusOr<IoResult> got =
+            stream.Read(absl::MakeSpan(buffer));
+        if (!got.ok() || got->end()) return 0;
+      }
+    }
+  } counter;
+  for (const Workers& workers :
+       {Workers::Static(3), Workers::ForkAhead(3, 6)}) {
+    StartWith({.workers = workers, .terms = AtMost(5)}, counter);
+    std::vector<Stream> clients;
+    EXPECT_EQ(Come(2, clients), "1");
+    EXPECT_EQ(Come(2, clients), "2");
+    EXPECT_EQ(Come(3, clients), "1");
+    clients.clear();
     DrainNow();
   }
 }

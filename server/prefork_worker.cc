@@ -27,8 +27,10 @@
 #include "brood/net/proxy_protocol.h"
 #include "brood/net/stream.h"
 #include "brood/proc/posix.h"
+#include "brood/server/admission.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/prefork_board.h"
+#include "brood/server/source_table.h"
 #include "brood/server/turned_away.h"
 #include "brood/signal/wakeup_fd.h"
 
@@ -143,6 +145,7 @@ bool PreforkWorker::LetIn(size_t listener) {
 }
 
 std::optional<Refusal> PreforkWorker::MayNotCome(Accepted& client) {
+  entry_.reset();
   if (share_.terms.trusted_proxies.Contains(client.peer)) {
     const absl::StatusOr<std::optional<ProxyHeader>> header = ReadProxyHeader(
         client.stream.fd(), client.peer, [](const Address&) { return true; },
@@ -151,7 +154,32 @@ std::optional<Refusal> PreforkWorker::MayNotCome(Accepted& client) {
     client.peer = (*header)->SourceOr(client.peer).Unmapped();
   }
   if (!share_.terms.rules.Lookup(client.peer).allowed) return Refusal::kRules;
-  return std::nullopt;
+  return share_.sources == nullptr ? std::nullopt : EnterTable(client.peer);
+}
+
+std::optional<Refusal> PreforkWorker::EnterTable(const Address& peer) {
+  const auto client = Admission::Client::Of(peer, share_.terms.source_lengths);
+  entry_ = share_.sources->Enter(task_.slot, client, MonotonicNow());
+  switch (entry_->answer.verdict) {
+    case Admission::Verdict::kAdmitted:
+      return std::nullopt;
+    case Admission::Verdict::kServerFull:
+    case Admission::Verdict::kSourceFull:
+      return Refusal::kSourceFull;
+    case Admission::Verdict::kSourceTooFast:
+      break;
+  }
+  return entry_->answer.source == client.source ? Refusal::kSourceTooFast
+                                                : Refusal::kNetworkTooFast;
+}
+
+std::optional<uint64_t> PreforkWorker::ConnectionsOfSource() const {
+  if (!entry_.has_value()) return std::nullopt;
+  return entry_->connections;
+}
+
+void PreforkWorker::LeaveTable() {
+  if (share_.sources != nullptr) share_.sources->Leave(task_.slot);
 }
 
 // All are counted; the parent would not tell of more, and what it has to read
@@ -159,7 +187,9 @@ std::optional<Refusal> PreforkWorker::MayNotCome(Accepted& client) {
 void PreforkWorker::TurnAway(Accepted client, Refusal why) {
   const uint64_t count = slot_.turned_away.load(std::memory_order_relaxed) + 1;
   slot_.turned_away.store(count, std::memory_order_relaxed);
-  (void)client.stream.Reset();
+  const bool reset = why == Refusal::kProxy || why == Refusal::kNotWatched;
+  SayGoodbye(client.stream, share_.terms.message,
+             reset ? AtLimit::kReset : share_.terms.at_limit);
   const absl::Duration now = MonotonicNow();
   if (now - telling_since_ >= absl::Seconds(1)) {
     telling_since_ = now;
@@ -171,6 +201,10 @@ void PreforkWorker::TurnAway(Accepted client, Refusal why) {
                             .refusal = why,
                             .peer_length = client.peer.sockaddr_length(),
                             .turned_away = count};
+  if (entry_.has_value()) {
+    message.result = static_cast<int32_t>(entry_->connections);
+    message.duration = absl::ToInt64Nanoseconds(entry_->answer.retry_after);
+  }
   std::memcpy(message.peer.data(), client.peer.sockaddr(),
               client.peer.sockaddr_length());
   (void)!write(share_.messages.get(), &message, sizeof(message));
@@ -178,7 +212,10 @@ void PreforkWorker::TurnAway(Accepted client, Refusal why) {
 
 bool PreforkWorker::Take(Accepted client, size_t listener) {
   std::optional<Refusal> refusal = MayNotCome(client);
-  if (!refusal.has_value() && !Show(client)) refusal = Refusal::kNotWatched;
+  if (!refusal.has_value() && !Show(client)) {
+    LeaveTable();
+    refusal = Refusal::kNotWatched;
+  }
   if (refusal.has_value()) {
     TurnAway(std::move(client), *refusal);
     return !IsInterrupted();
@@ -191,10 +228,13 @@ bool PreforkWorker::Take(Accepted client, size_t listener) {
   Begin(client.peer, listener);
   const int64_t began = slot_.since.load(std::memory_order_relaxed);
   const int result = share_.handler.Handle(
-      client.stream, {share_.listeners[listener].address(), client.peer});
+      client.stream, {.local = share_.listeners[listener].address(),
+                      .peer = client.peer,
+                      .connections_of_source = ConnectionsOfSource()});
   End(client, result, began);
   (void)client.stream.Close();
   SayClosed();
+  LeaveTable();
   if (served_ == task_.connections) {
     slot_.spent = true;
     Tell(Kind::kLook);
@@ -340,8 +380,11 @@ int PreforkWorker::ServeLast() {
   if (share_.copies != nullptr) (void)share_.copies->Close();
   (void)close(share_.bell.fd());
   share_.board.Unmap();
-  return share_.handler.Handle(last_->client.stream,
-                               {local, last_->client.peer});
+  if (share_.sources != nullptr) share_.sources->Unmap();
+  return share_.handler.Handle(
+      last_->client.stream, {.local = local,
+                             .peer = last_->client.peer,
+                             .connections_of_source = ConnectionsOfSource()});
 }
 
 // It may be that the kernel has woken this worker for a client, and no other.

@@ -30,18 +30,22 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/time/time.h"
 #include "brood/net/address_range_set.h"
 #include "brood/net/listener.h"
 #include "brood/net/proxy_protocol.h"
+#include "brood/net/source_key.h"
 #include "brood/net/stream.h"
 #include "brood/proc/limits.h"
 #include "brood/proc/unique_fd.h"
+#include "brood/server/admission.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/prefork_board.h"
 #include "brood/server/rules.h"
+#include "brood/server/source_table.h"
 #include "brood/signal/wakeup_fd.h"
 
 namespace brood {
@@ -55,6 +59,12 @@ class PreforkWorker {
     ProxyHeaderOptions proxy_header = {};
     absl::Duration proxy_timeout = absl::Seconds(3);
     Limits limits = {};
+    // Of each source how many there may be, and how often they may come; how
+    // much of an address that is. What is said to who has to go.
+    ConnectionLimits sources = {};
+    SourceKey::Lengths source_lengths = {};
+    AtLimit at_limit = AtLimit::kRefuse;
+    std::string message = {};
   };
   // What all workers have in common.
   struct Share {
@@ -69,6 +79,8 @@ class PreforkWorker {
     const Terms& terms;
     // Where copies of the connections go, if somebody wants them.
     Stream* copies = nullptr;
+    // Where sources are counted, if they are.
+    SourceTable* sources = nullptr;
     // Tell of each connection that has ended.
     bool records = true;
     // Count who is idle, and tell when there are too few.
@@ -107,6 +119,10 @@ class PreforkWorker {
   // Learns from a trusted proxy for whom it speaks, and whether he may come; if
   // not, why.
   std::optional<PreforkMessage::Refusal> MayNotCome(Accepted& client);
+  // Whether its source may have one more; if not, why.
+  std::optional<PreforkMessage::Refusal> EnterTable(const Address& peer);
+  std::optional<uint64_t> ConnectionsOfSource() const;
+  void LeaveTable();
   void TurnAway(Accepted client, PreforkMessage::Refusal why);
   // Sends the parent what it wants to know of the next connection. Whether it
   // can be served: what nobody watches would know no limits.
@@ -132,6 +148,8 @@ class PreforkWorker {
   std::optional<Last> last_;
   bool draining_ = false;
   bool broken_ = false;
+  // What the table said of the last client.
+  std::optional<SourceTable::Entry> entry_;
   // In the second that began last, of those turned away.
   absl::Duration telling_since_ = -absl::InfiniteDuration();
   int told_ = 0;

@@ -3,6 +3,8 @@
 // The limits of one connection and of one source are the same for workers that
 // accept for themselves as for a process of one's own.
 #include <array>
+#include <cerrno>
+#include <csignal>
 #include <optional>
 #include <string>
 #include <utility>
@@ -15,6 +17,8 @@
 #include "absl/types/span.h"
 #include "brood/net/address.h"
 #include "brood/net/stream.h"
+#include "brood/proc/exit_status.h"
+#include "brood/proc/posix.h"
 #include "brood/tests/server_process.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -60,6 +64,13 @@ std::string ReadAll(Stream& stream) {
   }
 }
 
+// Clients that are still there are cut off.
+void End(ServerProcess& server) {
+  server.CloseItsOutput();
+  server.Signal(SIGQUIT);
+  EXPECT_EQ(server.Wait(), ExitStatus::Exited(0));
+}
+
 TEST(ServerPreforkLimitsTest, ASilentConnectionIsEndedAndSaysWhy) {
   for (const std::string& workers :
        {std::string("--workers=2"),
@@ -73,6 +84,7 @@ TEST(ServerPreforkLimitsTest, ASilentConnectionIsEndedAndSaysWhy) {
                                HasSubstr("because idle for 80ms"))));
     Stream next = Come(server, 1);
     EXPECT_TRUE(Echoes(next));
+    End(server);
   }
 }
 
@@ -83,6 +95,7 @@ TEST(ServerPreforkLimitsTest, AConnectionThatIsTooSlowIsEndedAndSaysWhy) {
   EXPECT_EQ(ReadAll(slow), "");
   EXPECT_THAT(server.NextLogLine(),
               Optional(HasSubstr("because too slow for 1s")));
+  End(server);
 }
 
 TEST(ServerPreforkLimitsTest, AProgramWhoseClientIsGoneIsToldSo) {
@@ -94,6 +107,83 @@ TEST(ServerPreforkLimitsTest, AProgramWhoseClientIsGoneIsToldSo) {
   ASSERT_THAT(client.Read(absl::MakeSpan(ready)), IsOk());
   ASSERT_THAT(client.Reset(), IsOk());
   EXPECT_THAT(server.NextLogLine(), Optional(HasSubstr("because client gone")));
+  End(server);
+}
+
+TEST(ServerPreforkLimitsTest, OneTooManyOfASourceIsRefusedAndOthersAreNot) {
+  for (const std::string& workers :
+       {std::string("--workers=4"),
+        std::string("--connections_per_worker=1")}) {
+    ServerProcess server = StartServer(
+        {workers, "--max_connections_per_source=2", "--at_limit=refuse",
+         "--at_limit_message=too many of you"});
+    SCOPED_TRACE(workers);
+    Stream first = Come(server, 2);
+    Stream second = Come(server, 2);
+    ASSERT_TRUE(Echoes(first));
+    ASSERT_TRUE(Echoes(second));
+    Stream third = Come(server, 2);
+    EXPECT_EQ(ReadAll(third), "too many of you\n");
+    EXPECT_THAT(server.NextLogLineWith("turned away"),
+                Optional(HasSubstr("127.0.0.2: 2 of 2 connections")));
+    Stream other = Come(server, 3);
+    EXPECT_TRUE(Echoes(other));
+    End(server);
+  }
+}
+
+TEST(ServerPreforkLimitsTest, ASourceThatComesTooFastIsResetAndOthersAreNot) {
+  ServerProcess server =
+      StartServer({"--workers=2", "--connection_rate_per_source=1/h,2",
+                   "--at_limit=reset"});
+  for (int i = 0; i < 2; ++i) {
+    Stream client = Come(server, 2);
+    EXPECT_TRUE(Echoes(client));
+  }
+  Stream third = Come(server, 2);
+  std::array<char, 1> byte;
+  EXPECT_EQ(ErrnoOf(third.Read(absl::MakeSpan(byte)).status()), ECONNRESET);
+  EXPECT_THAT(server.NextLogLineWith("turned away"),
+              Optional(HasSubstr("127.0.0.2: more than 1/h,2")));
+  Stream other = Come(server, 3);
+  EXPECT_TRUE(Echoes(other));
+  End(server);
+}
+
+// Its workers are killed in the middle, with and without a client; then its
+// source has all its places again, and no more.
+TEST(ServerPreforkLimitsTest, NoPlaceIsLostOrWonWhenWorkersAreKilled) {
+  ServerProcess server = StartServer(
+      {"--workers=4", "--max_connections_per_source=2", "--at_limit=refuse"});
+  server.CloseItsOutput();
+  for (int round = 0; round < 3; ++round) {
+    std::vector<Stream> inside;
+    while (inside.size() < 2) {
+      Stream client = Come(server, 2);
+      if (Echoes(client)) inside.push_back(std::move(client));
+    }
+    Stream third = Come(server, 2);
+    EXPECT_EQ(ReadAll(third), "");
+    for (const ProcessEntry& worker : ChildrenOf(server.pid())) {
+      (void)kill(worker.pid, SIGKILL);
+    }
+    for (Stream& client : inside) EXPECT_EQ(ReadAll(client), "");
+  }
+  server.Signal(SIGQUIT);
+  EXPECT_EQ(server.Wait(), ExitStatus::Exited(0));
+}
+
+TEST(ServerPreforkLimitsTest, AProgramIsToldHowManyItsSourceHas) {
+  ServerProcess server = StartServer(
+      {"--workers=2", "--", "sh", "-c", "echo $TCPCONNNUM; exec cat"});
+  Stream first = Come(server, 2);
+  std::array<char, 2> count;
+  ASSERT_THAT(first.Read(absl::MakeSpan(count)), IsOk());
+  EXPECT_EQ(count[0], '1');
+  Stream second = Come(server, 2);
+  ASSERT_THAT(second.Read(absl::MakeSpan(count)), IsOk());
+  EXPECT_EQ(count[0], '2');
+  End(server);
 }
 
 }  // namespace
