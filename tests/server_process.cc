@@ -24,6 +24,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "absl/time/time.h"
 #include "brood/net/address.h"
 #include "brood/proc/child.h"
 #include "brood/proc/exit_status.h"
@@ -109,6 +110,12 @@ ServerProcess::ServerProcess(const std::vector<std::string>& args,
   ready_line_ = NextLine(out_, out_buffer_).value_or("");
 }
 
+// A Child that is destroyed does not wait for long, and a process with a watch
+// of inotify(7) may take a tenth of a second to die.
+ServerProcess::~ServerProcess() {
+  std::move(*child_).Drop(absl::InfiniteFuture());
+}
+
 Address ServerProcess::address() const {
   std::string_view text = ready_line_;
   CHECK(absl::ConsumePrefix(&text, "listening on ")) << ready_line_;
@@ -154,20 +161,20 @@ std::optional<std::string> ServerProcess::NextLogLineWith(
   }
 }
 
-std::string ServerProcess::RestOfLog() {
-  std::string rest;
-  while (std::optional<std::string> line = NextLogLine()) {
-    absl::StrAppend(&rest, *line, "\n");
-  }
-  return rest;
-}
-
 std::string ServerProcess::RestOfOutput() {
   std::string rest;
   while (std::optional<std::string> line = NextLine(out_, out_buffer_)) {
     absl::StrAppend(&rest, *line, "\n");
   }
   return rest + std::exchange(out_buffer_, "");
+}
+
+std::string ServerProcess::RestOfLog() {
+  std::string rest;
+  while (std::optional<std::string> line = NextLogLine()) {
+    absl::StrAppend(&rest, *line, "\n");
+  }
+  return rest;
 }
 
 void ServerProcess::CloseItsOutput() {

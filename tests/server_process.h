@@ -52,6 +52,9 @@ class ServerProcess {
   explicit ServerProcess(
       const std::vector<std::string>& args,
       absl::FunctionRef<void()> before_exec = [] {});
+  ServerProcess(ServerProcess&&) = default;
+  ServerProcess& operator=(ServerProcess&&) = default;
+  ~ServerProcess();
 
   // The line it said when it was ready; empty if it has ended instead.
   const std::string& ready_line() const { return ready_line_; }
