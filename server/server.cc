@@ -91,8 +91,13 @@ int ExplainTo(const ServerOptions& options) {
 int Ask(const ServerOptions::ControlSocket& control) {
   const absl::StatusOr<std::string> answer =
       AskControl(*control.address, *control.ask, absl::Now() + kAnswerTimeout);
-  if (!answer.ok()) return Fail(kWorldRefuses, answer.status().message());
-  return Print(*answer);
+  if (answer.ok()) return Print(*answer);
+  // It was asked, and did not like the question.
+  const std::string flag = absl::IsFailedPrecondition(answer.status())
+                               ? "--ask"
+                               : absl::StrCat("--control=", *control.address);
+  return Fail(kWorldRefuses,
+              absl::StrCat(flag, ": ", answer.status().message()));
 }
 
 int Run(absl::Span<const std::string_view> args) {

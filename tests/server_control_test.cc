@@ -201,7 +201,7 @@ TEST_F(ServerControlTest, TellsWhatMayBeAskedAndFailsOtherwise) {
     EXPECT_EQ(asked.status, ExitStatus::Exited(1));
     EXPECT_EQ(asked.answer, "");
     EXPECT_THAT(asked.complaint,
-                StartsWith(absl::StrCat("server: ", complaint)));
+                StartsWith(absl::StrCat("server: --ask: ", complaint)));
   }
 }
 
@@ -210,8 +210,8 @@ TEST_F(ServerControlTest, AsksInVainWhereNobodyListens) {
   EXPECT_EQ(asked.status, ExitStatus::Exited(1));
   EXPECT_EQ(asked.answer, "");
   EXPECT_EQ(asked.complaint,
-            absl::StrCat("server: connect unix:", path_,
-                         ": No such file or directory (ENOENT)\n"));
+            absl::StrCat("server: --control=unix:", path_, ": connect unix:",
+                         path_, ": No such file or directory (ENOENT)\n"));
 }
 
 TEST_F(ServerControlTest, AnswersWithEveryModel) {

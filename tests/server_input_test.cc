@@ -435,6 +435,15 @@ TEST_F(ServerInputTest, RefusesFlagsThatContradictEachOther) {
       // Rights.
       {{"--group=nogroup"}, {"needs --user"}},
       {{"--chroot=/"}, {"needs --user"}},
+      // A server that runs.
+      {{"--ask=state"}, {"needs --control"}},
+      {{"--explain=::1", "--control=unix:/x"}, {"--control do not go"}},
+      {{"--explain=::1", "--control=unix:/x", "--ask=state"},
+       {"--ask do not go"}},
+      {{"--backlog=9", "--control=unix:/x", "--ask=state"},
+       {"--ask do not go"}},
+      {{"--ask=state", "--control=unix:/x", "--", "cat"}, {"\"cat\""}},
+      {{"--listen=unix:/x", "--control=unix:/x"}, {"--control are both at"}},
       // Workers.
       {{"--max_connections=9", prefork}, {"--workers or --max_workers"}},
       {{"--min_spare_workers=3", "--max_spare_workers=2", prefork},
@@ -511,6 +520,24 @@ TEST_F(ServerInputTest, NamesThePlaceWhereItCannotListen) {
           {{Unix(), port}, {port, "EADDRINUSE"}},
       },
       kWorld);
+}
+
+TEST_F(ServerInputTest, NamesThePlaceWhereItCannotBeAsked) {
+  const ServerProcess other(
+      {std::string(kTcp), "--control=unix:" + In("taken")});
+  Write("file", "");
+  std::vector<Row> rows = {
+      {{"--control=unix:" + In("taken"), Unix()}, {"taken", "EADDRINUSE"}},
+      {{"--control=unix:" + In("file"), Unix()}, {"file", "EADDRINUSE"}},
+      {{"--control=unix:" + In("none/x"), Unix()}, {"none/x", "ENOENT"}},
+      {{"--control=unix:" + In("none"), "--ask=state"}, {"none", "ENOENT"}},
+      {{"--control=unix:" + In("file"), "--ask=state"},
+       {"file", "ECONNREFUSED"}},
+  };
+  for (Row& row : rows) row.says.push_back(row.args[0]);
+  rows.push_back({{"--control=unix:" + In("taken"), "--ask=stat"},
+                  {"--ask", "\"stat\"", "allowed is", "help"}});
+  ExpectRefused(rows, kWorld);
 }
 
 TEST_F(ServerInputTest, NamesTheRulesThatItCannotRead) {
