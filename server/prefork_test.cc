@@ -162,6 +162,13 @@ std::vector<pid_t> Children() {
 
 class PreforkTest : public testing::Test {
  protected:
+  // A model that is destroyed does not wait for workers that are long in dying.
+  void TearDown() override {
+    if (model_ == nullptr || Children().empty()) return;
+    model_->SignalHandlers(SIGKILL, EndCause::kStop);
+    RunUntil([] { return Children().empty(); });
+  }
+
   void Start(Workers workers, ConnectionHandler& handler,
              std::vector<Listener> listeners = Listen({"127.0.0.1:0"}),
              bool records = true) {
