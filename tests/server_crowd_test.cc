@@ -154,6 +154,15 @@ absl::Duration NinetyNinthOfAHundred(const ServerProcess& server) {
   return took[kRounds * 99 / 100];
 }
 
+// The least of three: what else the machine does can only add to it.
+absl::Duration LeastNinetyNinth(const ServerProcess& server) {
+  absl::Duration least = absl::InfiniteDuration();
+  for (int i = 0; i < 3; ++i) {
+    least = std::min(least, NinetyNinthOfAHundred(server));
+  }
+  return least;
+}
+
 TEST(ServerCrowdTest, IsNotNoticedByAWellBehavedClient) {
   rlimit limit;
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
@@ -168,7 +177,7 @@ TEST(ServerCrowdTest, IsNotNoticedByAWellBehavedClient) {
        absl::StrCat("--connection_rate_per_source=100/s,", kHeld),
        "--at_limit=reset"},
       TakeAllDescriptors);
-  const absl::Duration quiet = NinetyNinthOfAHundred(server);
+  const absl::Duration quiet = LeastNinetyNinth(server);
   Crowd crowd;
   crowd.Add([&] { Hold(crowd, server); });
   ASSERT_EQ(crowd.NextReport(), kHeld);
@@ -176,7 +185,7 @@ TEST(ServerCrowdTest, IsNotNoticedByAWellBehavedClient) {
   ASSERT_EQ(crowd.NextReport(), kStuck);
   crowd.Add([&] { Flood(crowd, server.address()); });
   ASSERT_GE(crowd.NextReport(), kBegun);
-  const absl::Duration crowded = NinetyNinthOfAHundred(server);
+  const absl::Duration crowded = LeastNinetyNinth(server);
   EXPECT_GE(ChildrenOf(server.pid()).size(), kHeld + kStuck);
   crowd.Stop();
   const uint64_t flood = crowd.NextReport();
