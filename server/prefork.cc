@@ -778,4 +778,34 @@ std::vector<LogField> Prefork::State() const {
           {"records_lost", observer_ != nullptr ? unreported : 0}};
 }
 
+std::string Prefork::Explain(const Address& peer) const {
+  const std::string workers = ProcessModel::Explain(peer);
+  if (!sources_.has_value()) return workers;
+  const auto client = Admission::Client::Of(peer, terms_.source_lengths);
+  const ConnectionLimits& limits = sources_->limits();
+  const size_t most = limits.max_connections_per_source;
+  std::string lines = absl::StrCat(
+      "counts as ", client.source, ": ",
+      sources_->connections_of(client.source), " connections, ",
+      most == ConnectionLimits::kNone ? "no limit"
+                                      : absl::StrCat("at most ", most),
+      "; rate ", limits.rate_per_source.ToString(), "\n");
+  if (const auto tokens = sources_->TokensOf(client, MonotonicNow())) {
+    absl::StrAppend(&lines, "left of the rate: ", *tokens, " of ",
+                    std::max(limits.rate_per_source.burst, uint32_t{1}), "\n");
+  }
+  return lines + workers;
+}
+
+absl::StatusOr<std::string> Prefork::Forget(const Address& peer) {
+  if (!sources_.has_value()) return ProcessModel::Forget(peer);
+  const auto client = Admission::Client::Of(peer, terms_.source_lengths);
+  const absl::Duration now = MonotonicNow();
+  const std::optional<uint32_t> before = sources_->TokensOf(client, now);
+  if (!before.has_value()) return ProcessModel::Forget(peer);
+  sources_->Refill(client);
+  return absl::StrCat(client.source, ": ", *before, " left of its rate, now ",
+                      *sources_->TokensOf(client, now), "\n");
+}
+
 }  // namespace brood

@@ -120,6 +120,8 @@ class Prefork : public ProcessModel {
   void SetRules(Rules rules) override;
   size_t ChangeCapacity(int by) override;
   std::vector<LogField> State() const override;
+  std::string Explain(const Address& peer) const override;
+  absl::StatusOr<std::string> Forget(const Address& peer) override;
 
  private:
   // What the parent knows of the worker in a slot.

@@ -200,12 +200,12 @@ SourceTable::Entry SourceTable::Enter(size_t slot,
   };
   const uint64_t source = HashOf(client.source);
   if (pace_.limited()) {
-    const size_t for_sources = sources_ - sources_ / 4;
     SourceKey key = client.source;
-    std::optional<absl::Duration> wait = TakeToken(source, 0, for_sources, now);
+    std::optional<absl::Duration> wait =
+        TakeToken(source, 0, for_sources(), now);
     if (!wait.has_value()) {
       key = client.network;
-      wait = TakeToken(HashOf(key), for_sources, sources_, now);
+      wait = TakeToken(HashOf(key), for_sources(), sources_, now);
     }
     if (wait.value_or(absl::ZeroDuration()) > absl::ZeroDuration()) {
       Entry entry = {.answer = answer(Verdict::kSourceTooFast, key, 0, 0)};
@@ -243,16 +243,45 @@ size_t SourceTable::connections_of(const SourceKey& source) const {
   return Count(HashOf(source), ~uint64_t{0}, slots_).inside;
 }
 
+std::optional<uint32_t> SourceTable::TokensOf(const Admission::Client& client,
+                                              absl::Duration now) const {
+  if (!pace_.limited()) return std::nullopt;
+  const Bucket* const it = BucketOf(client);
+  const TokenBucket tokens =
+      it == nullptr ? TokenBucket()
+                    : TokenBucket(absl::Nanoseconds(it->paid_until.load()));
+  return tokens.Tokens(pace_, now);
+}
+
+void SourceTable::Refill(const Admission::Client& client) const {
+  if (Bucket* const it = BucketOf(client)) it->paid_until = 0;
+}
+
+SourceTable::Bucket* SourceTable::BucketOf(
+    const Admission::Client& client) const {
+  if (!pace_.limited()) return nullptr;
+  Bucket* const it = BucketOf(HashOf(client.source), 0, for_sources());
+  if (it != nullptr) return it;
+  return BucketOf(HashOf(client.network), for_sources(), sources_);
+}
+
+SourceTable::Bucket* SourceTable::BucketOf(uint64_t source, size_t begin,
+                                           size_t end) const {
+  for (size_t i = 0; i < std::min(kWindow, end - begin); ++i) {
+    Bucket& it = bucket(begin + (source + i) % (end - begin));
+    if (it.source == source) return &it;
+  }
+  return nullptr;
+}
+
 SourceTable::Bucket* SourceTable::FindBucket(uint64_t source, size_t begin,
                                              size_t end,
                                              absl::Duration now) const {
+  if (Bucket* const it = BucketOf(source, begin, end)) return it;
   const auto nth = [&](size_t i) -> Bucket& {
     return bucket(begin + (source + i) % (end - begin));
   };
   const size_t window = std::min(kWindow, end - begin);
-  for (size_t i = 0; i < window; ++i) {
-    if (nth(i).source == source) return &nth(i);
-  }
   for (size_t i = 0; i < window; ++i) {
     Bucket& it = nth(i);
     uint64_t owner = it.source;

@@ -96,6 +96,12 @@ class SourceTable {
   void Leave(size_t slot) const;
 
   size_t connections_of(const SourceKey& source) const;
+  // What is left of the client's rate; nullopt if none is limited. And all of
+  // it is left again.
+  std::optional<uint32_t> TokensOf(const Admission::Client& client,
+                                   absl::Duration now) const;
+  void Refill(const Admission::Client& client) const;
+  const ConnectionLimits& limits() const { return limits_; }
 
   // In a child that has nothing more to say.
   void Unmap();
@@ -141,8 +147,13 @@ class SourceTable {
   // no place for the source from `begin` to `end`.
   std::optional<absl::Duration> TakeToken(uint64_t source, size_t begin,
                                           size_t end, absl::Duration now) const;
+  // Where those of sources end, and those of networks begin.
+  size_t for_sources() const { return sources_ - sources_ / 4; }
   Bucket* FindBucket(uint64_t source, size_t begin, size_t end,
                      absl::Duration now) const;
+  // The one it has, or nullptr.
+  Bucket* BucketOf(uint64_t source, size_t begin, size_t end) const;
+  Bucket* BucketOf(const Admission::Client& client) const;
 
   void* memory_;
   size_t slots_;

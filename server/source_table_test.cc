@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -91,6 +92,24 @@ TEST(SourceTableTest, CountsTheConnectionsOfASource) {
   table.Leave(1);
   table.Leave(1);  // By its parent too.
   EXPECT_EQ(table.connections_of(client.source), 2);
+}
+
+TEST(SourceTableTest, SaysWhatIsLeftOfARateAndForgetsWhatWasTaken) {
+  const SourceTable table =
+      Table(1, {.rate_per_source = *ConnectionRate::Parse("2/s,3")});
+  const auto client = Admission::Client::Of(At("192.0.2.7"));
+  const absl::Duration now = absl::Seconds(1000);
+  EXPECT_EQ(table.TokensOf(client, now), 3);
+  for (const uint32_t left : {2u, 1u, 0u, 0u}) {
+    (void)table.Enter(0, client, now);
+    table.Leave(0);
+    EXPECT_EQ(table.TokensOf(client, now), left);
+  }
+  EXPECT_EQ(table.TokensOf(Admission::Client::Of(At("192.0.2.8")), now), 3);
+  table.Refill(client);
+  EXPECT_EQ(table.TokensOf(client, now), 3);
+  EXPECT_EQ(Table(1, {.count_sources = true}).TokensOf(client, now),
+            std::nullopt);
 }
 
 TEST(SourceTableTest, GivesTokensBackAtTheirPace) {

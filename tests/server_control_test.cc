@@ -170,6 +170,26 @@ TEST_F(ServerControlTest, ExplainsWhoWouldBeLetInNowAndForgetsAPenalty) {
   EXPECT_TRUE(Echoes(healed));
 }
 
+TEST_F(ServerControlTest, SpeaksOfTheSourcesOfWorkersToo) {
+  ServerProcess server(
+      Flags({"--model=prefork", "--workers=2", "--at_limit=reset",
+             "--connection_rate_per_source=1/h,1"}));
+  {
+    Stream first = Come(server, 2);
+    EXPECT_TRUE(Echoes(first));
+    EXPECT_THAT(Answer("explain 127.0.0.2"),
+                HasSubstr("counts as 127.0.0.2: 1 connections, no limit; rate "
+                          "1/h,1\nleft of the rate: 0 of 1\nnow: active 1 "));
+    Stream second = Come(server, 2);
+    EXPECT_FALSE(Echoes(second));
+  }
+  EXPECT_EQ(Answer("forget 127.0.0.2"),
+            "127.0.0.2: 0 left of its rate, now 1\n");
+  Stream third = Come(server, 2);
+  EXPECT_TRUE(Echoes(third));
+  End(server);
+}
+
 TEST_F(ServerControlTest, SaysHowThingsStandAsALineAndAsJson) {
   ServerProcess server(Flags({"--max_connections=7"}));
   Stream client = Come(server, 2);
