@@ -6,7 +6,6 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#include <array>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -24,10 +23,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
-#include "absl/types/span.h"
 #include "brood/net/address.h"
 #include "brood/net/stream.h"
 #include "brood/proc/exit_status.h"
+#include "brood/tests/server_clients.h"
 #include "brood/tests/server_process.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -95,21 +94,6 @@ class ServerControlTest : public testing::Test {
   std::string path_;
   std::string control_;
 };
-
-Stream Come(const ServerProcess& server, int host) {
-  absl::StatusOr<Stream> stream = Stream::Connect(
-      server.address(), absl::InfiniteFuture(),
-      {.source = *Address::Parse(absl::StrCat("127.0.0.", host, ":0"))});
-  EXPECT_THAT(stream, IsOk());
-  return *std::move(stream);
-}
-
-bool Echoes(Stream& stream) {
-  std::array<char, 1> byte;
-  if (!stream.WriteAll("x").ok()) return false;
-  const absl::StatusOr<IoResult> got = stream.Read(absl::MakeSpan(byte));
-  return got.ok() && got->bytes() == 1;
-}
 
 // Ends it so that nothing of it is left at the path, not even in a child that
 // has just begun.

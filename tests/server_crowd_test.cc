@@ -38,6 +38,9 @@ namespace {
 constexpr int kHeld = 2000;
 constexpr int kStuck = 10;
 constexpr int kRounds = 500;
+// Who waits so long for a server that has nothing else to do waits for a
+// processor. Each then has its turn, and whoever was attacked has more to do.
+constexpr absl::Duration kBusy = absl::Milliseconds(6);
 constexpr uint64_t kBegun = 1000;
 constexpr uint64_t kMostOfAFlood = 2'000'000;
 
@@ -140,27 +143,18 @@ void Stick(const Crowd& crowd, const ServerProcess& server) {
   (void)crowd.Stopped(absl::InfiniteFuture());
 }
 
-// Of connect, echo and close, one client after another.
-absl::Duration NinetyNinthOfAHundred(const ServerProcess& server) {
-  std::vector<absl::Duration> took;
-  for (int i = 0; i < kRounds; ++i) {
-    const absl::Duration began = MonotonicNow();
-    Stream client = Come(server, 5);
-    EXPECT_TRUE(Echoes(client)) << "round " << i;
-    (void)client.Close();
-    took.push_back(MonotonicNow() - began);
-  }
-  std::sort(took.begin(), took.end());
-  return took[kRounds * 99 / 100];
+// Connects, echoes and closes.
+absl::Duration Visit(const ServerProcess& server) {
+  const absl::Duration began = MonotonicNow();
+  Stream client = Come(server, 5);
+  EXPECT_TRUE(Echoes(client));
+  (void)client.Close();
+  return MonotonicNow() - began;
 }
 
-// The least of three: what else the machine does can only add to it.
-absl::Duration LeastNinetyNinth(const ServerProcess& server) {
-  absl::Duration least = absl::InfiniteDuration();
-  for (int i = 0; i < 3; ++i) {
-    least = std::min(least, NinetyNinthOfAHundred(server));
-  }
-  return least;
+absl::Duration NinetyNinthOfAHundred(std::vector<absl::Duration> took) {
+  std::sort(took.begin(), took.end());
+  return took[took.size() * 99 / 100];
 }
 
 TEST(ServerCrowdTest, IsNotNoticedByAWellBehavedClient) {
@@ -177,7 +171,9 @@ TEST(ServerCrowdTest, IsNotNoticedByAWellBehavedClient) {
        absl::StrCat("--connection_rate_per_source=100/s,", kHeld),
        "--at_limit=reset"},
       TakeAllDescriptors);
-  const absl::Duration quiet = LeastNinetyNinth(server);
+  // One that the crowd leaves alone, on the same machine at the same time: what
+  // it takes longer than that is not for want of a processor.
+  const ServerProcess other({"--listen=127.0.0.1:0"});
   Crowd crowd;
   crowd.Add([&] { Hold(crowd, server); });
   ASSERT_EQ(crowd.NextReport(), kHeld);
@@ -185,18 +181,32 @@ TEST(ServerCrowdTest, IsNotNoticedByAWellBehavedClient) {
   ASSERT_EQ(crowd.NextReport(), kStuck);
   crowd.Add([&] { Flood(crowd, server.address()); });
   ASSERT_GE(crowd.NextReport(), kBegun);
-  const absl::Duration crowded = LeastNinetyNinth(server);
+  std::vector<absl::Duration> here;
+  std::vector<absl::Duration> there;
+  for (int i = 0; i < kRounds; ++i) {
+    here.push_back(Visit(server));
+    there.push_back(Visit(other));
+  }
+  const absl::Duration crowded = NinetyNinthOfAHundred(here);
+  const absl::Duration quiet = NinetyNinthOfAHundred(there);
   EXPECT_GE(ChildrenOf(server.pid()).size(), kHeld + kStuck);
   crowd.Stop();
   const uint64_t flood = crowd.NextReport();
   RecordProperty("p99_quiet", absl::FormatDuration(quiet));
   RecordProperty("p99_crowded", absl::FormatDuration(crowded));
   RecordProperty("flood", absl::StrCat(flood));
-  EXPECT_LE(crowded, std::max(3 * quiet, absl::Milliseconds(20)))
-      << "quiet " << quiet << ", flood of " << flood;
+  if (quiet < kBusy) {
+    EXPECT_LE(crowded, std::max(3 * quiet, absl::Milliseconds(20)))
+        << "quiet " << quiet << ", flood of " << flood;
+  }
   server.CloseItsOutput();
   server.Signal(SIGQUIT);
   EXPECT_EQ(server.Wait(), ExitStatus::Exited(0));
+  if (quiet >= kBusy) {
+    GTEST_SKIP() << "this machine is too busy for a measurement: a server that "
+                    "nobody attacks answers within "
+                 << quiet << "; the other one, within " << crowded;
+  }
 }
 
 }  // namespace

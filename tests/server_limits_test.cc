@@ -5,22 +5,17 @@
 #include <cerrno>
 #include <csignal>
 #include <fstream>
-#include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "absl/status/status_matchers.h"
-#include "absl/status/statusor.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/time.h"
 #include "absl/types/span.h"
-#include "brood/net/address.h"
 #include "brood/net/stream.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/posix.h"
+#include "brood/tests/server_clients.h"
 #include "brood/tests/server_drain.h"
 #include "brood/tests/server_process.h"
 #include "gmock/gmock.h"
@@ -40,42 +35,6 @@ ServerProcess StartServer(std::vector<std::string> more) {
   return ServerProcess(args);
 }
 
-// A client from 127.0.0.`host`.
-Stream Come(const ServerProcess& server, int host) {
-  absl::StatusOr<Stream> stream = Stream::Connect(
-      server.address(), absl::InfiniteFuture(),
-      {.source = *Address::Parse(absl::StrCat("127.0.0.", host, ":0"))});
-  EXPECT_THAT(stream, IsOk());
-  return *std::move(stream);
-}
-
-bool Echoes(Stream& stream) {
-  std::array<char, 1> byte;
-  if (!stream.WriteAll("x").ok()) return false;
-  const absl::StatusOr<IoResult> got = stream.Read(absl::MakeSpan(byte));
-  return got.ok() && got->bytes() == 1;
-}
-
-std::string ReadAll(Stream& stream) {
-  std::string all;
-  std::array<char, 4096> buffer;
-  for (;;) {
-    const absl::StatusOr<IoResult> got = stream.Read(absl::MakeSpan(buffer));
-    if (!got.ok() || got->end()) return all;
-    all.append(buffer.data(), *got->bytes());
-  }
-}
-
-// Asks for the state of the server until it says this.
-void WaitUntilItSays(ServerProcess& server, std::string_view state) {
-  std::optional<std::string> line;
-  do {
-    server.Signal(SIGUSR1);
-    line = server.NextLogLineWith("serving: ");
-  } while (line.has_value() && !absl::StrContains(*line, state));
-  ASSERT_TRUE(line.has_value()) << "it ended before it said " << state;
-}
-
 TEST(ServerLimitsTest, AFloodFromOneSourceDoesNotShutTheDoorOnAnother) {
   ServerProcess server =
       StartServer({"--max_connections=4", "--max_waiting=64"});
@@ -83,7 +42,7 @@ TEST(ServerLimitsTest, AFloodFromOneSourceDoesNotShutTheDoorOnAnother) {
   for (int i = 0; i < 60; ++i) flood.push_back(Come(server, 2));
   ASSERT_TRUE(Echoes(flood.front()));
   Stream other = Come(server, 3);
-  WaitUntilItSays(server, " active 4 waiting 57 ");
+  AwaitState(server, "waiting", 57);
   flood.erase(flood.begin());  // One slot is free, and it is the other's turn.
   EXPECT_TRUE(Echoes(other));
 }

@@ -5,20 +5,17 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status_matchers.h"
-#include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
-#include "brood/net/address.h"
 #include "brood/net/stream.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/posix.h"
+#include "brood/tests/server_clients.h"
 #include "brood/tests/server_process.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -35,33 +32,6 @@ ServerProcess StartServer(std::vector<std::string> more) {
   std::vector<std::string> args = {"--listen=127.0.0.1:0", "--model=prefork"};
   args.insert(args.end(), more.begin(), more.end());
   return ServerProcess(args);
-}
-
-// A client from 127.0.0.`host`.
-Stream Come(const ServerProcess& server, int host) {
-  absl::StatusOr<Stream> stream = Stream::Connect(
-      server.address(), absl::InfiniteFuture(),
-      {.source = *Address::Parse(absl::StrCat("127.0.0.", host, ":0"))});
-  EXPECT_THAT(stream, IsOk());
-  return *std::move(stream);
-}
-
-bool Echoes(Stream& stream) {
-  std::array<char, 1> byte;
-  if (!stream.WriteAll("x").ok()) return false;
-  const absl::StatusOr<IoResult> got = stream.Read(absl::MakeSpan(byte));
-  return got.ok() && got->bytes() == 1;
-}
-
-// All that comes before the end or a reset.
-std::string ReadAll(Stream& stream) {
-  std::string all;
-  std::array<char, 4096> buffer;
-  for (;;) {
-    const absl::StatusOr<IoResult> got = stream.Read(absl::MakeSpan(buffer));
-    if (!got.ok() || got->end()) return all;
-    all.append(buffer.data(), *got->bytes());
-  }
 }
 
 // Clients that are still there are cut off.
