@@ -458,8 +458,8 @@ constexpr auto kFlags = std::to_array<Flag>({
          "fork: one of its own. iterative: one of its own, and the others "
          "wait. prefork: one of some workers that were forked before; they let "
          "clients in by themselves, so who is one too many of his source "
-         "cannot "
-         "wait: --max_connections_per_source needs --at_limit=refuse or reset.",
+         "cannot wait: --max_connections_per_source needs --at_limit=refuse or "
+         "reset.",
      .parse = ParseModel},
     {.name = "workers",
      .value_name = "N",

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The real server, from outside: what a person who runs it may rely on.
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -331,28 +329,6 @@ TEST(ServerTest, ServesOnWhenNobodyReadsItsLog) {
   EXPECT_THAT(server.NextLogLineWith("lost"),
               Optional(MatchesRegex("[0-9]+ lines lost")));
   EXPECT_THAT(server.NextLogLine(), Optional(HasSubstr("exited 0")));
-}
-
-TEST(ServerTest, TakesItsChildrenWithItWhenKilled) {
-  ServerProcess server = StartServer();
-  std::vector<Stream> clients;
-  for (int i = 0; i < 3; ++i) {
-    clients.push_back(Connect(server));
-    ASSERT_TRUE(Echoes(clients.back(), "x"));
-  }
-  std::vector<UniqueFd> children;
-  for (const ProcessEntry& child : ChildrenOf(server.pid())) {
-    children.emplace_back(
-        static_cast<int>(syscall(SYS_pidfd_open, child.pid, 0)));
-    ASSERT_TRUE(children.back().valid());
-  }
-  ASSERT_EQ(children.size(), 3);
-  server.Signal(SIGKILL);
-  EXPECT_EQ(server.Wait(), ExitStatus::Killed(SIGKILL));
-  for (const UniqueFd& child : children) {
-    EXPECT_THAT(PollUntil(child.get(), POLLIN, absl::InfiniteFuture()),
-                IsOkAndHolds(true));
-  }
 }
 
 TEST(ServerTest, ServesOneClientAtATimeWhenIterative) {
