@@ -70,6 +70,10 @@ class AddressRange {
   sa_family_t family() const { return family_; }
   int prefix_length() const { return prefix_length_; }
 
+  // In network order; an IPv4 host is the first four bytes, zeros after it.
+  using Host = std::array<uint8_t, 16>;
+  const Host& first_host() const { return first_host_; }
+
   // False for every unix address.
   bool Contains(const Address& address) const;
   // Whether all of `other` is in this range.
@@ -97,9 +101,6 @@ class AddressRange {
   }
 
  private:
-  // In network order; an IPv4 host is the first four bytes, zeros after it.
-  using Host = std::array<uint8_t, 16>;
-
   AddressRange(sa_family_t family, const Host& host, int prefix_length);
 
   sa_family_t family_;

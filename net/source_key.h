@@ -73,6 +73,9 @@ class SourceKey {
   // Of a unix client that runs as `user`.
   static SourceKey OfUser(uid_t user) { return {std::nullopt, user}; }
 
+  // All hosts that have it; nullopt for unix clients.
+  const std::optional<AddressRange>& network() const { return network_; }
+
   // "192.0.2.7", "2001:db8::/64", "fe80::/64%2", "unix", "user 1000".
   std::string ToString() const;
 

@@ -11,8 +11,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "brood/net/address.h"
+#include "brood/net/address_range.h"
 #include "brood/net/listener.h"
+#include "brood/net/syn_filter.h"
 #include "brood/proc/posix.h"
 #include "brood/server/poll_loop.h"
 
@@ -66,6 +69,10 @@ void Acceptor::Want() {
 void Acceptor::TryAgain() {
   paused_ = false;
   UpdateWatch();
+}
+
+absl::Status Acceptor::DropSynsFrom(absl::Span<const AddressRange> sources) {
+  return brood::DropSynsFrom(listeners_, sources);
 }
 
 void Acceptor::UpdateWatch() {

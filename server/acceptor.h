@@ -33,7 +33,9 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "brood/net/address.h"
+#include "brood/net/address_range.h"
 #include "brood/net/listener.h"
 #include "brood/server/poll_loop.h"
 
@@ -68,6 +70,9 @@ class Acceptor {
   void Want();
   // Ends a pause: what was short may be to be had again.
   void TryAgain();
+  // At every door of TCP; see net/syn_filter.h. The first error, if any, is
+  // returned after all have been tried.
+  absl::Status DropSynsFrom(absl::Span<const AddressRange> sources);
 
   // From now on nobody new can connect; who has connected is let in as before.
   // Calls `done` once nobody is left and the doors are closed.

@@ -170,7 +170,8 @@ ForkPerConnection::Options ToModel(const ServerOptions& options,
                .at_limit = options.admit.at_limit,
                .max_waiting = options.admit.max_waiting,
                .message = options.admit.message,
-               .rules = rules},
+               .rules = rules,
+               .flood_threshold = options.admit.flood_threshold},
       .limits = options.handler.limits,
       .patience = ToPatience(options)};
   // Programs are told how many connections their client's source has. Else, to
@@ -213,7 +214,8 @@ Prefork::Options ToPrefork(const ServerOptions& options, const Rules& rules) {
                 .sources = options.admit.limits,
                 .source_lengths = options.admit.source_lengths,
                 .at_limit = options.admit.at_limit,
-                .message = options.admit.message},
+                .message = options.admit.message,
+                .flood_threshold = options.admit.flood_threshold},
       .patience = ToPatience(options)};
   model.terms.sources.count_sources = !options.handler.program.empty();
   // So that servers that begin together do not recycle together.

@@ -21,7 +21,9 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "brood/net/address.h"
+#include "brood/net/address_range.h"
 #include "brood/net/listener.h"
 #include "brood/net/stream.h"
 #include "brood/proc/child.h"
@@ -149,6 +151,9 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
     if (waiting_.empty()) acceptor_.Want();
   });
   gate_.Start(loop, [this](Entrant&& entrant) { Enter(std::move(entrant)); });
+  gate_.ShieldBy([this](absl::Span<const AddressRange> sources) {
+    return acceptor_.DropSynsFrom(sources);
+  });
   acceptor_.OnTrouble([this](const absl::Status& status) {
     // The door is open, but somebody stands in it.
     if (status.ok() && !waiting_.empty()) return;

@@ -22,7 +22,9 @@
 #include "brood/net/stream.h"
 #include "brood/proc/posix.h"
 #include "brood/server/admission.h"
+#include "brood/server/connection_log.h"
 #include "brood/server/explain.h"
+#include "brood/server/flood_shield.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/rules.h"
 #include "brood/server/turned_away.h"
@@ -47,11 +49,22 @@ Gate::Gate(Options options)
     : options_(std::move(options)),
       admission_(WithSources(options_.limits, options_.max_waiting)),
       room_(admission_, options_.max_waiting),
-      room_observer_([] {}) {}
+      room_observer_([] {}),
+      shield_(options_.flood_threshold) {
+  const auto tell = [this](const LogEvent& event) {
+    if (observer_ != nullptr) observer_(event);
+  };
+  turned_away_.OnEvent(tell);
+  shield_.OnEvent(tell);
+}
 
 void Gate::Start(PollLoop& loop, absl::AnyInvocable<void(Entrant&&)> enter) {
   loop_ = &loop;
   enter_ = std::move(enter);
+}
+
+void Gate::ShieldBy(FloodShield::Drop drop) {
+  shield_.Start(*loop_, std::move(drop));
 }
 
 void Gate::set_max_connections(size_t max_connections) {
@@ -213,6 +226,7 @@ std::string Gate::Explain(const Address& peer) const {
                     room_.capacity(), "; of this source ",
                     room_.size_of(source), "\n");
   }
+  absl::StrAppend(&lines, shield_.Explain(client.source));
   if (!lobby_.empty()) {
     absl::StrAppend(&lines, "yet to speak: ", lobby_.size(), " proxies\n");
   }
@@ -222,16 +236,19 @@ std::string Gate::Explain(const Address& peer) const {
 absl::StatusOr<std::string> Gate::Forget(const Address& peer) {
   const Admission::Client client =
       Admission::Client::Of(peer, options_.source_lengths);
+  const bool was_shut_out = shield_.Forget(client.source);
   const absl::Duration now = MonotonicNow();
   const std::optional<uint32_t> before = admission_.TokensOf(client, now);
   if (!before.has_value()) {
+    if (was_shut_out) return absl::StrCat(client.source, ": heard again\n");
     return absl::FailedPreconditionError(
         "no rate is limited, so there is nothing to forget");
   }
   const SourceKey source = admission_.Preview(client, now).source;
   admission_.Refill(client);
   return absl::StrCat(source, ": ", *before, " left of its rate, now ",
-                      *admission_.TokensOf(client, now), "\n");
+                      *admission_.TokensOf(client, now),
+                      was_shut_out ? "; heard again\n" : "\n");
 }
 
 void Gate::TurnAwayAll(std::string_view why) {
@@ -239,14 +256,22 @@ void Gate::TurnAwayAll(std::string_view why) {
     loop_->Unwatch(lobby_.front().entrant.stream.fd());
     Entrant gone = std::move(lobby_.front().entrant);
     lobby_.pop_front();
-    TurnAway(std::move(gone), why, /*reset=*/true);
+    SendOff(std::move(gone), why, /*reset=*/true);
   }
   for (Entrant& gone : room_.TakeAll()) {
-    TurnAway(std::move(gone), why, /*reset=*/true);
+    SendOff(std::move(gone), why, /*reset=*/true);
   }
 }
 
 void Gate::TurnAway(Entrant&& entrant, std::string_view why, bool reset) {
+  if (!entrant.proxy.has_value() &&
+      !options_.trusted_proxies.Contains(entrant.peer)) {
+    shield_.Count(SourceKey::Of(entrant.peer, options_.source_lengths));
+  }
+  SendOff(std::move(entrant), why, reset);
+}
+
+void Gate::SendOff(Entrant&& entrant, std::string_view why, bool reset) {
   Entrant gone = std::move(entrant);
   turned_away_.Tell(gone.peer, why);
   SayGoodbye(gone.stream, options_.message,

@@ -26,7 +26,9 @@
 // it need not go when it could have stayed there.
 //
 // Who has to go is told by a line, if there is one to be said, and by an end;
-// with kReset by a reset, which a unix socket does not have.
+// with kReset by a reset, which a unix socket does not have. A source of whom
+// hundreds have to go within a second is shut out for a while, see
+// flood_guard.h; but never a trusted proxy.
 //
 // Ownership: clients are the Gate's until they are let in. A Slot in an Entrant
 // is given back when the Entrant is destroyed.
@@ -59,6 +61,8 @@
 #include "brood/net/stream.h"
 #include "brood/server/admission.h"
 #include "brood/server/connection_log.h"
+#include "brood/server/flood_guard.h"
+#include "brood/server/flood_shield.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/rules.h"
 #include "brood/server/turned_away.h"
@@ -96,6 +100,8 @@ class Gate {
     AddressRangeSet trusted_proxies = {};
     ProxyHeaderOptions proxy_header = {};
     absl::Duration proxy_timeout = absl::Seconds(3);
+    // See FloodGuard.
+    uint32_t flood_threshold = FloodGuard::kDefaultThreshold;
   };
 
   explicit Gate(Options options);
@@ -105,9 +111,12 @@ class Gate {
   // Calls `enter` for each client that may come in, when `loop` runs or in
   // Arrive().
   void Start(PollLoop& loop, absl::AnyInvocable<void(Entrant&&)> enter);
-  // Calls `observer` for who was turned away.
+  // Has those dropped, before they come here, who are shut out. Without this
+  // nobody is. REQUIRES: started.
+  void ShieldBy(FloodShield::Drop drop);
+  // Calls `observer` for who was turned away, and who is shut out.
   void OnEvent(absl::AnyInvocable<void(const LogEvent&)> observer) {
-    turned_away_.OnEvent(std::move(observer));
+    observer_ = std::move(observer);
   }
 
   // Calls `observer` when a client is wanted, maybe again, because one whose
@@ -127,8 +136,9 @@ class Gate {
 
   // What would become of a client from `peer` whom the rules allow, in lines.
   std::string Explain(const Address& peer) const;
-  // The rate of its source begins anew. Says in a line what was left of it;
-  // FailedPrecondition if there is no such limit.
+  // The rate of its source begins anew, and it is shut out no longer. Says in a
+  // line how that was before; FailedPrecondition if there is no such limit and
+  // it was not shut out.
   absl::StatusOr<std::string> Forget(const Address& peer);
 
   // Turns away all who wait.
@@ -155,6 +165,8 @@ class Gate {
   void Wait(Entrant&& entrant, const SourceKey& source);
   void Admit(Entrant&& entrant, Admission::Slot slot, const SourceKey& source);
   void TurnAway(Entrant&& entrant, std::string_view why, bool reset);
+  // The same, for whom it is not to be counted that he came.
+  void SendOff(Entrant&& entrant, std::string_view why, bool reset);
   absl::Status Listen(Lobby::iterator visitor);
   absl::Status LookAtTheClock();
 
@@ -166,7 +178,9 @@ class Gate {
   PollLoop* loop_ = nullptr;
   absl::AnyInvocable<void(Entrant&&)> enter_;
   absl::AnyInvocable<void()> room_observer_;
+  absl::AnyInvocable<void(const LogEvent&)> observer_;
   TurnedAway turned_away_;
+  FloodShield shield_;
 };
 
 }  // namespace brood

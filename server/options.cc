@@ -633,6 +633,20 @@ constexpr auto kFlags = std::to_array<Flag>({
            return Check(Number(value, 1, kMostConnections,
                                draft.options.admit.max_waiting));
          }},
+    {.name = "flood_threshold",
+     .value_name = "N",
+     .group = Group::kAdmit,
+     .what = "of how many turned away within a second their source is shut out",
+     .allowed = "a number from 0, for never, to 1000000",
+     .by_default = "500",
+     .more = "For 0.9s, and if it goes on for up to 7.2s, the kernel drops what "
+             "it knocks with; to it the server seems not to be there. Newer "
+             "kernels ask for CAP_NET_ADMIN.",
+     .parse =
+         [](std::string_view value, Draft& draft) {
+           return Check(Number(value, 0, 1'000'000,
+                               draft.options.admit.flood_threshold));
+         }},
 
     {.name = "idle_timeout",
      .value_name = "DURATION",

@@ -52,6 +52,7 @@
 #include "brood/proc/limits.h"
 #include "brood/server/admission.h"
 #include "brood/server/connection_log.h"
+#include "brood/server/flood_guard.h"
 #include "brood/server/rules.h"
 
 namespace brood {
@@ -109,6 +110,8 @@ struct ServerOptions {
     std::string message = {};
     // How many may be in the waiting room.
     size_t max_waiting = 1024;
+    // See FloodGuard; 0 shuts nobody out.
+    uint32_t flood_threshold = FloodGuard::kDefaultThreshold;
   };
 
   struct Patience {

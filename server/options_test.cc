@@ -279,6 +279,9 @@ std::vector<Accepted> TypicalValues() {
          return o.admit.at_limit == AtLimit::kRefuse &&
                 o.admit.message == "Full. Come again.";
        }},
+      {"--flood_threshold=0",
+       {},
+       [](const ServerOptions& o) { return o.admit.flood_threshold == 0; }},
       {"--max_waiting=64",
        {"--at_limit=queue", "--max_connections=9"},
        [](const ServerOptions& o) {
@@ -649,6 +652,11 @@ TEST(OptionsTest, TakesTheEndsOfEachRangeAndNothingBeyond) {
        {"x", longest, "\xed\x92\x80"},
        {"two\nlines", longest + "x"},
        "one line of at most 512 bytes, without control characters"},
+      {"flood_threshold",
+       {},
+       {"0", "1000000"},
+       {"-1", "1000001", "many"},
+       "a number from 0, for never, to 1000000"},
       {"max_waiting",
        {"--max_connections=9"},
        {"1", "1000000"},

@@ -26,9 +26,12 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "brood/net/address.h"
+#include "brood/net/address_range.h"
 #include "brood/net/fd_passing.h"
 #include "brood/net/listener.h"
+#include "brood/net/source_key.h"
 #include "brood/net/stream.h"
+#include "brood/net/syn_filter.h"
 #include "brood/proc/child.h"
 #include "brood/proc/exit_queue.h"
 #include "brood/proc/exit_status.h"
@@ -152,7 +155,8 @@ Prefork::Prefork(std::vector<Listener> listeners, ConnectionHandler& handler,
       copies_(std::move(copies)),
       sources_(std::move(sources)),
       bell_(std::move(bell)),
-      buffer_(kMessagesAtATime) {}
+      buffer_(kMessagesAtATime),
+      shield_(terms_.flood_threshold) {}
 
 void Prefork::OnConnectionEnd(
     absl::AnyInvocable<void(const ConnectionRecord&)> observer) {
@@ -166,9 +170,11 @@ void Prefork::OnTrouble(
 
 void Prefork::OnEvent(absl::AnyInvocable<void(const LogEvent&)> observer) {
   event_observer_ = std::move(observer);
-  turned_away_.OnEvent([this](const LogEvent& event) {
+  const auto tell = [this](const LogEvent& event) {
     if (event_observer_ != nullptr) event_observer_(event);
-  });
+  };
+  turned_away_.OnEvent(tell);
+  shield_.OnEvent(tell);
 }
 
 absl::Status Prefork::Start(PollLoop& loop) {
@@ -183,6 +189,9 @@ absl::Status Prefork::Start(PollLoop& loop) {
     return absl::OkStatus();
   });
   loop_->Watch(reaper_.fd(), [this] { return ReportEnds(); });
+  shield_.Start(loop, [this](absl::Span<const AddressRange> sources) {
+    return DropSynsFrom(listeners_, sources);
+  });
   Decide();
   return absl::OkStatus();
 }
@@ -378,6 +387,9 @@ absl::Status Prefork::Obey(const PreforkMessage& message) {
       break;
     case Kind::kTurnedAway:
       TellTurnedAway(message);
+      break;
+    case Kind::kFlood:
+      shield_.CountAll(SourceKey::Of(message.Peer(), terms_.source_lengths));
       break;
   }
   return absl::OkStatus();
@@ -779,9 +791,10 @@ std::vector<LogField> Prefork::State() const {
 }
 
 std::string Prefork::Explain(const Address& peer) const {
-  const std::string workers = ProcessModel::Explain(peer);
-  if (!sources_.has_value()) return workers;
   const auto client = Admission::Client::Of(peer, terms_.source_lengths);
+  const std::string workers =
+      shield_.Explain(client.source) + ProcessModel::Explain(peer);
+  if (!sources_.has_value()) return workers;
   const ConnectionLimits& limits = sources_->limits();
   const size_t most = limits.max_connections_per_source;
   std::string lines = absl::StrCat(
@@ -798,14 +811,19 @@ std::string Prefork::Explain(const Address& peer) const {
 }
 
 absl::StatusOr<std::string> Prefork::Forget(const Address& peer) {
-  if (!sources_.has_value()) return ProcessModel::Forget(peer);
   const auto client = Admission::Client::Of(peer, terms_.source_lengths);
+  const bool was_shut_out = shield_.Forget(client.source);
   const absl::Duration now = MonotonicNow();
-  const std::optional<uint32_t> before = sources_->TokensOf(client, now);
-  if (!before.has_value()) return ProcessModel::Forget(peer);
+  std::optional<uint32_t> before;
+  if (sources_.has_value()) before = sources_->TokensOf(client, now);
+  if (!before.has_value()) {
+    if (was_shut_out) return absl::StrCat(client.source, ": heard again\n");
+    return ProcessModel::Forget(peer);
+  }
   sources_->Refill(client);
   return absl::StrCat(client.source, ": ", *before, " left of its rate, now ",
-                      *sources_->TokensOf(client, now), "\n");
+                      *sources_->TokensOf(client, now),
+                      was_shut_out ? "; heard again\n" : "\n");
 }
 
 }  // namespace brood

@@ -67,6 +67,7 @@
 #include "brood/server/admission.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/connection_log.h"
+#include "brood/server/flood_shield.h"
 #include "brood/server/patience.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/prefork_board.h"
@@ -232,6 +233,7 @@ class Prefork : public ProcessModel {
   bool told_trouble_ = false;
   uint64_t last_id_ = 0;
   TurnedAway turned_away_;
+  FloodShield shield_;
 };
 
 }  // namespace brood

@@ -118,6 +118,7 @@ struct PreforkMessage {
     kTooFew,      // Are idle: look at all slots.
     kEnded,       // A connection. The other fields tell of it.
     kTurnedAway,  // A client; `refusal` says why.
+    kFlood,       // So many of the peer's source that it is to be shut out.
   };
   enum class Refusal : int32_t {
     kRules,       // Deny it.

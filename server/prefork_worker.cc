@@ -25,6 +25,7 @@
 #include "brood/net/fd_passing.h"
 #include "brood/net/listener.h"
 #include "brood/net/proxy_protocol.h"
+#include "brood/net/source_key.h"
 #include "brood/net/stream.h"
 #include "brood/proc/posix.h"
 #include "brood/server/admission.h"
@@ -64,7 +65,10 @@ int64_t Now() { return absl::ToInt64Nanoseconds(MonotonicNow()); }
 }  // namespace
 
 PreforkWorker::PreforkWorker(const Share& share, const Task& task)
-    : share_(share), task_(task), slot_(share.board.slot(task.slot)) {}
+    : share_(share),
+      task_(task),
+      slot_(share.board.slot(task.slot)),
+      flood_(share.terms.flood_threshold) {}
 
 // Every worker has an epoll of its own, and asks for EPOLLEXCLUSIVE: for a
 // client that comes, the kernel goes through those who watch the listener and
@@ -146,7 +150,8 @@ bool PreforkWorker::LetIn(size_t listener) {
 
 std::optional<Refusal> PreforkWorker::MayNotCome(Accepted& client) {
   entry_.reset();
-  if (share_.terms.trusted_proxies.Contains(client.peer)) {
+  by_proxy_ = share_.terms.trusted_proxies.Contains(client.peer);
+  if (by_proxy_) {
     const absl::StatusOr<std::optional<ProxyHeader>> header = ReadProxyHeader(
         client.stream.fd(), client.peer, [](const Address&) { return true; },
         absl::Now() + share_.terms.proxy_timeout, share_.terms.proxy_header);
@@ -191,6 +196,7 @@ void PreforkWorker::TurnAway(Accepted client, Refusal why) {
   SayGoodbye(client.stream, share_.terms.message,
              reset ? AtLimit::kReset : share_.terms.at_limit);
   const absl::Duration now = MonotonicNow();
+  if (!by_proxy_) CountFlood(client.peer, now);
   if (now - telling_since_ >= absl::Seconds(1)) {
     telling_since_ = now;
     told_ = 0;
@@ -207,6 +213,16 @@ void PreforkWorker::TurnAway(Accepted client, Refusal why) {
   }
   std::memcpy(message.peer.data(), client.peer.sockaddr(),
               client.peer.sockaddr_length());
+  (void)!write(share_.messages.get(), &message, sizeof(message));
+}
+
+void PreforkWorker::CountFlood(const Address& peer, absl::Duration now) {
+  const auto source = SourceKey::Of(peer, share_.terms.source_lengths);
+  if (!flood_.Count(source, now)) return;
+  PreforkMessage message = {.kind = Kind::kFlood,
+                            .slot = static_cast<uint32_t>(task_.slot),
+                            .peer_length = peer.sockaddr_length()};
+  std::memcpy(message.peer.data(), peer.sockaddr(), peer.sockaddr_length());
   (void)!write(share_.messages.get(), &message, sizeof(message));
 }
 

@@ -43,6 +43,7 @@
 #include "brood/proc/unique_fd.h"
 #include "brood/server/admission.h"
 #include "brood/server/connection_handler.h"
+#include "brood/server/flood_guard.h"
 #include "brood/server/prefork_board.h"
 #include "brood/server/rules.h"
 #include "brood/server/source_table.h"
@@ -65,6 +66,8 @@ class PreforkWorker {
     SourceKey::Lengths source_lengths = {};
     AtLimit at_limit = AtLimit::kRefuse;
     std::string message = {};
+    // See FloodGuard. Each worker counts those whom it turns away itself.
+    uint32_t flood_threshold = FloodGuard::kDefaultThreshold;
   };
   // What all workers have in common.
   struct Share {
@@ -124,6 +127,7 @@ class PreforkWorker {
   std::optional<uint64_t> ConnectionsOfSource() const;
   void LeaveTable();
   void TurnAway(Accepted client, PreforkMessage::Refusal why);
+  void CountFlood(const Address& peer, absl::Duration now);
   // Sends the parent what it wants to know of the next connection. Whether it
   // can be served: what nobody watches would know no limits.
   bool Show(const Accepted& client);
@@ -153,6 +157,8 @@ class PreforkWorker {
   // In the second that began last, of those turned away.
   absl::Duration telling_since_ = -absl::InfiniteDuration();
   int told_ = 0;
+  FloodGuard flood_;
+  bool by_proxy_ = false;  // The last client, or one that was to say for whom.
   // What the process had used when the last connection ended, in nanoseconds.
   int64_t user_time_ = 0;
   int64_t system_time_ = 0;

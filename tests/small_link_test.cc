@@ -40,6 +40,7 @@
 #include "brood/proc/unique_fd.h"
 #include "brood/tests/find_program.h"
 #include "brood/tests/in_child.h"
+#include "brood/tests/own_network.h"
 #include "brood/tests/pattern.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -81,27 +82,6 @@ enum class Loss { kNone, kOneInTwenty };
 
 // ---- Networks ----
 
-bool WriteFile(const char* path, std::string_view text) {
-  const UniqueFd file(open(path, O_WRONLY | O_CLOEXEC));
-  return write(file.get(), text.data(), text.size()) ==
-         static_cast<ssize_t>(text.size());
-}
-
-// Puts this process into a network where it is alone and may do as it likes. 0,
-// or the errno that says why not.
-int EnterNetwork() {
-  if (unshare(CLONE_NEWNET) == 0) return 0;
-  // Not root: then as root of a user namespace.
-  const uid_t user = geteuid();
-  const gid_t group = getegid();
-  if (unshare(CLONE_NEWUSER | CLONE_NEWNET) == -1) return errno;
-  const bool mapped =
-      WriteFile("/proc/self/setgroups", "deny") &&
-      WriteFile("/proc/self/uid_map", absl::StrCat("0 ", user, " 1")) &&
-      WriteFile("/proc/self/gid_map", absl::StrCat("0 ", group, " 1"));
-  return mapped ? 0 : errno;
-}
-
 // Runs ip(8), which says on standard error what it has against it.
 absl::Status Ip(std::string_view words) {
   std::vector<std::string> argv = absl::StrSplit(words, ' ');
@@ -132,8 +112,8 @@ void ShrinkBuffers(int fd) {
 
 // From now on the socket does not see one in twenty of the packets that come,
 // as if they had got lost on their way: this program decides before TCP looks
-// at them. That takes no privilege, and no queue that loses packets (netem),
-// which many kernels are built without.
+// at them. That takes no queue that loses packets (netem), which many kernels
+// are built without.
 void LosePackets(int fd) {
   constexpr uint32_t kRandom =
       static_cast<uint32_t>(SKF_AD_OFF + SKF_AD_RANDOM);
@@ -230,7 +210,7 @@ void Echo(const Link& link, Loss loss, Message& linked, Message& port) {
 
 // Makes the link, and has `size` bytes echoed at its other end.
 void Send(const Link& link, Loss loss, size_t size) {
-  ASSERT_EQ(EnterNetwork(), 0);
+  ASSERT_EQ(EnterOwnNetwork(), 0);
   Message entered;
   Message linked;
   Message port;
@@ -266,12 +246,12 @@ class SmallLinkTest : public testing::Test {
  protected:
   void SetUp() override {
     if (!FindProgram("ip").has_value()) GTEST_SKIP() << NoProgram("ip");
-    if (const int error = InChild([] { return EnterNetwork(); }); error != 0) {
+    if (const int error = InChild(EnterOwnNetwork); error != 0) {
       GTEST_SKIP()
           << ErrnoStatus(error, "no network namespace is to be had").message();
     }
     if (InChild([] {
-          if (EnterNetwork() != 0) return 1;
+          if (EnterOwnNetwork() != 0) return 1;
           return Ip("link add brood0 type veth peer name brood1").ok() ? 0 : 1;
         }) != 0) {
       GTEST_SKIP() << "ip cannot make a pair of virtual devices (veth)";

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A FloodShield has the kernel drop the SYNs of those whom a FloodGuard shuts
+// out, and has them heard again when their time is over.
+//
+//   void Protect(const std::vector<Listener>& doors, FloodShield& shield,
+//                PollLoop& loop) {
+//     shield.Start(loop, [&](absl::Span<const AddressRange> sources) {
+//       return DropSynsFrom(doors, sources);
+//     });
+//   }
+//
+// What it is not: the one who turns clients away; who does, says so by Count().
+// What counts as a flood, and for how long it is shut out, stands in
+// flood_guard.h.
+//
+// Whoever is shut out is told as an event, at most every 0.9 s; so is a kernel
+// that will not drop for us, once, and then the shield does nothing any more.
+//
+// Ownership: none. Errors: none. Threads: one. Signals: none. Fork: a child
+// must not use a copy. Rests on: flood_guard.h, net/syn_filter.h.
+#ifndef BROOD_SERVER_FLOOD_SHIELD_H_
+#define BROOD_SERVER_FLOOD_SHIELD_H_
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "brood/net/address_range.h"
+#include "brood/net/source_key.h"
+#include "brood/server/connection_log.h"
+#include "brood/server/flood_guard.h"
+#include "brood/server/poll_loop.h"
+
+namespace brood {
+
+class FloodShield {
+ public:
+  // Drops the SYNs of these and of nobody else from now on.
+  using Drop = absl::AnyInvocable<absl::Status(absl::Span<const AddressRange>)>;
+
+  // See FloodGuard.
+  explicit FloodShield(uint32_t threshold) : guard_(threshold) {}
+  FloodShield(const FloodShield&) = delete;
+  FloodShield& operator=(const FloodShield&) = delete;
+
+  // Before this nobody is shut out.
+  void Start(PollLoop& loop, Drop drop);
+  void OnEvent(absl::AnyInvocable<void(const LogEvent&)> observer) {
+    observer_ = std::move(observer);
+  }
+
+  // One of this source has been turned away; or threshold() have.
+  void Count(const SourceKey& source);
+  void CountAll(const SourceKey& source);
+  // 0 if nobody is ever shut out.
+  uint32_t threshold() const { return on() ? guard_.threshold() : 0; }
+
+  // "shut out: for 0.8s more, ..." as a line, or nothing.
+  std::string Explain(const SourceKey& source) const;
+  // Hears the source again, and forgets what it did. Says whether it was shut
+  // out.
+  bool Forget(const SourceKey& source);
+
+ private:
+  bool on() const { return drop_ != nullptr; }
+  void ShutOut(const SourceKey& source, absl::Duration now);
+  void Update(absl::Duration now);
+  void OpenLater(absl::Duration now);
+
+  FloodGuard guard_;
+  PollLoop* loop_ = nullptr;
+  Drop drop_;
+  absl::AnyInvocable<void(const LogEvent&)> observer_;
+  bool timer_runs_ = false;
+};
+
+}  // namespace brood
+
+#endif  // BROOD_SERVER_FLOOD_SHIELD_H_

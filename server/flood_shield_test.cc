@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "brood/server/flood_shield.h"
+
+#include <cerrno>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/status_matchers.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "brood/net/address.h"
+#include "brood/net/address_range.h"
+#include "brood/net/listener.h"
+#include "brood/net/source_key.h"
+#include "brood/net/syn_filter.h"
+#include "brood/proc/posix.h"
+#include "brood/server/connection_log.h"
+#include "brood/server/flood_guard.h"
+#include "brood/server/poll_loop.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace brood {
+namespace {
+
+using ::absl_testing::IsOk;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::StartsWith;
+
+using Ranges = std::vector<AddressRange>;
+
+class FloodShieldTest : public testing::Test {
+ protected:
+  FloodShieldTest() {
+    shield_.OnEvent(
+        [this](const LogEvent& event) { told_.push_back(event.sentence); });
+  }
+  void Start() {
+    shield_.Start(loop_, [this](absl::Span<const AddressRange> sources) {
+      if (!answer_.ok()) return answer_;
+      dropped_.emplace_back(sources.begin(), sources.end());
+      if (sources.empty()) loop_.Stop();
+      return absl::OkStatus();
+    });
+  }
+  void Flood() {
+    for (int i = 0; i < 3; ++i) shield_.Count(flooder_);
+  }
+
+  const SourceKey flooder_ = SourceKey::Of(*Address::Parse("192.0.2.7:1"));
+  const AddressRange range_ = *AddressRange::Parse("192.0.2.7");
+  PollLoop loop_;
+  FloodShield shield_{3};
+  absl::Status answer_;
+  std::vector<Ranges> dropped_;
+  std::vector<std::string> told_;
+};
+
+void Protect(const std::vector<Listener>& doors, FloodShield& shield,
+             PollLoop& loop) {
+  shield.Start(loop, [&](absl::Span<const AddressRange> sources) {
+    return DropSynsFrom(doors, sources);
+  });
+}
+
+TEST_F(FloodShieldTest, ProtectsAllDoors) {
+  std::vector<Listener> doors;
+  doors.push_back(*Listener::Open(*Address::Parse("127.0.0.1:0")));
+  Protect(doors, shield_, loop_);
+  Flood();
+  // By the filter, or by what is said of a kernel that will not have it.
+  EXPECT_THAT(told_, ElementsAre(HasSubstr("shut out")));
+}
+
+TEST_F(FloodShieldTest, DropsAFloodAndHearsItsSourceAgainInTime) {
+  Start();
+  EXPECT_EQ(shield_.threshold(), 3U);
+  shield_.Count(flooder_);
+  EXPECT_THAT(dropped_, IsEmpty());
+  EXPECT_EQ(shield_.Explain(flooder_), "");
+  Flood();
+  EXPECT_THAT(dropped_, ElementsAre(ElementsAre(range_)));
+  EXPECT_THAT(told_, ElementsAre("shut out 192.0.2.7 for 900ms: 3 turned away "
+                                 "within a second"));
+  EXPECT_THAT(shield_.Explain(flooder_), StartsWith("shut out: for "));
+  const absl::Duration began = MonotonicNow();
+  ASSERT_THAT(loop_.Run(), IsOk());  // Until nobody is dropped any more.
+  EXPECT_LE(MonotonicNow() - began, absl::Seconds(5));
+  EXPECT_THAT(dropped_, ElementsAre(ElementsAre(range_), IsEmpty()));
+  EXPECT_EQ(shield_.Explain(flooder_), "");
+}
+
+TEST_F(FloodShieldTest, HearsASourceAtOnceThatIsToBeForgotten) {
+  Start();
+  EXPECT_FALSE(shield_.Forget(flooder_));
+  Flood();
+  EXPECT_TRUE(shield_.Forget(flooder_));
+  EXPECT_THAT(dropped_, ElementsAre(ElementsAre(range_), IsEmpty()));
+  EXPECT_FALSE(shield_.Forget(flooder_));
+}
+
+TEST_F(FloodShieldTest, SaysOnceThatTheKernelWillNot) {
+  Start();
+  answer_ = ErrnoStatus(EPERM, "setsockopt(SO_ATTACH_FILTER)");
+  shield_.CountAll(flooder_);
+  shield_.CountAll(flooder_);
+  Flood();
+  EXPECT_THAT(told_,
+              ElementsAre(HasSubstr("floods cannot be shut out: setsockopt(")));
+  EXPECT_EQ(shield_.threshold(), 0U);
+  EXPECT_EQ(shield_.Explain(flooder_), "");
+  EXPECT_FALSE(shield_.Forget(flooder_));
+}
+
+TEST_F(FloodShieldTest, DoesNothingBeforeItIsStarted) {
+  Flood();
+  shield_.CountAll(flooder_);
+  EXPECT_EQ(shield_.threshold(), 0U);
+  EXPECT_THAT(told_, IsEmpty());
+}
+
+}  // namespace
+}  // namespace brood
