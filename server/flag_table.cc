@@ -62,8 +62,12 @@ void AppendWrapped(std::string_view words, size_t indent, std::string& text) {
 
 void AppendHelp(const Flag& flag, std::string& text) {
   constexpr size_t kIndent = 6;
+  const std::string value = flag.is_switch() ? ""
+                            : flag.bare.empty()
+                                ? absl::StrCat("=", flag.value_name)
+                                : absl::StrCat("[=", flag.value_name, "]");
   absl::StrAppend(&text, "  --", flag.is_switch() ? "[no]" : "", flag.name,
-                  flag.is_switch() ? "" : "=", flag.value_name, "\n");
+                  value, "\n");
   AppendWrapped(
       absl::StrCat(flag.what,
                    flag.adds_up ? "; may be given more than once" : "",
@@ -209,6 +213,7 @@ class FlagTable::Reader {
     }
     if (has_value) return Written{flag, value};
     if (flag->is_switch()) return Written{flag, "true"};
+    if (!flag->bare.empty()) return Written{flag, flag->bare};
     // What looks like a flag is one: else a value forgotten would take it.
     if (next_ == args_.size() || absl::StartsWith(args_[next_], "--")) {
       return absl::InvalidArgumentError(absl::StrCat(

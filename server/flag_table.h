@@ -32,7 +32,7 @@
 //
 // A flag is written --name=value or --name value; a value that begins with --
 // only in the first form. One that is true or false is a switch, and is also
-// written --name and --noname. -h is --help. What follows a lone -- is no flag.
+// written --name and --noname; one with a `bare` value is also --name. -h is --help. What follows a lone -- is no flag.
 // Each flag is given once, unless it adds up.
 //
 // Ownership: a table holds on to what its flags read into, and what was given
@@ -73,6 +73,8 @@ struct Flag {
   std::string_view by_default = {};
   // What else --help says.
   std::string_view more = {};
+  // What the flag alone means; a value then comes after = only.
+  std::string_view bare = {};
   // Never sees an empty value, and of a switch only "true" and "false". An
   // error without words is that the value is not what `allowed` says; one with
   // words says itself which it was.

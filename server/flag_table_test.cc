@@ -24,6 +24,7 @@ namespace {
 using ::absl_testing::IsOk;
 using ::absl_testing::StatusIs;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::Optional;
 
 using Args = std::vector<std::string_view>;
@@ -180,6 +181,28 @@ TEST(FlagTableTest, WhatFollowsADoubleDashIsLeftAsItIs) {
       StatusIs(absl::StatusCode::kInvalidArgument,
                R"(argument "cat": a flag begins with --, as in --add=1, and a )"
                "program comes after a lone --"));
+}
+
+TEST(FlagTableTest, AFlagMayHaveAMeaningWithoutAValue) {
+  std::string seen;
+  const FlagTable table({{.name = "watch",
+                          .value_name = "INTERVAL",
+                          .what = "again and again",
+                          .allowed = "a duration",
+                          .by_default = "once",
+                          .bare = "2s",
+                          .parse =
+                              [&seen](std::string_view value) {
+                                absl::StrAppend(&seen, "<", value, ">");
+                                return absl::OkStatus();
+                              }}},
+                        {.example = "--watch"});
+  EXPECT_THAT(table.Parse({"--watch"}), IsOk());
+  EXPECT_THAT(table.Parse({"--watch=5s"}), IsOk());
+  EXPECT_EQ(seen, "<2s><5s>");
+  EXPECT_THAT(table.Parse({"--watch", "5s"}),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(table.Help(), HasSubstr("\n  --watch[=INTERVAL]\n"));
 }
 
 TEST(FlagTableTest, AReaderWithWordsOfItsOwnIsQuoted) {
