@@ -15,16 +15,15 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/types/span.h"
 #include "brood/server/flag_values.h"
+#include "brood/server/wrapped_text.h"
 
 namespace brood {
 namespace {
 
 constexpr std::string_view kHelp = "help";
-constexpr size_t kWidth = 80;
 
 // How many bytes to change, add or leave out to make the one of the other. An
 // underscore may be written as a dash.
@@ -43,25 +42,8 @@ size_t Distance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
-// Adds words to `text`, in lines that begin with `indent` spaces.
-void AppendWrapped(std::string_view words, size_t indent, std::string& text) {
-  size_t column = 0;
-  for (const std::string_view word :
-       absl::StrSplit(words, ' ', absl::SkipEmpty())) {
-    if (column > 0 && column + 1 + word.size() <= kWidth) {
-      text.append(" ").append(word);
-      column += 1 + word.size();
-      continue;
-    }
-    if (column > 0) text.append("\n");
-    text.append(indent, ' ').append(word);
-    column = indent + word.size();
-  }
-  text.append("\n");
-}
-
 void AppendHelp(const Flag& flag, std::string& text) {
-  constexpr size_t kIndent = 6;
+  constexpr Wrapping kWords = {.indent = 6};
   const std::string value = flag.is_switch() ? ""
                             : flag.bare.empty()
                                 ? absl::StrCat("=", flag.value_name)
@@ -72,10 +54,10 @@ void AppendHelp(const Flag& flag, std::string& text) {
       absl::StrCat(flag.what,
                    flag.adds_up ? "; may be given more than once" : "",
                    flag.more.empty() ? "" : ". ", flag.more),
-      kIndent, text);
+      kWords, text);
   AppendWrapped(
       absl::StrCat("allowed: ", flag.allowed, "; default: ", flag.by_default),
-      kIndent, text);
+      kWords, text);
 }
 
 }  // namespace
