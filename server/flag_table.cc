@@ -142,7 +142,7 @@ class FlagTable::Reader {
   absl::StatusOr<GivenFlags> Read() {
     while (next_ < args_.size()) {
       if (args_[next_] == "--" && !table_.words_.rest.empty()) {
-        given_.rest_ = args_.subspan(next_ + 1);
+        given_.rest_.emplace(args_.begin() + next_ + 1, args_.end());
         break;
       }
       const absl::StatusOr<Written> written = ReadOne();

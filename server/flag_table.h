@@ -89,7 +89,7 @@ class GivenFlags {
   // Was asked for; whether the others go together then does not matter.
   bool help() const { return help_; }
   // What follows a lone --, if there is one.
-  std::optional<absl::Span<const std::string_view>> rest() const {
+  const std::optional<std::vector<std::string_view>>& rest() const {
     return rest_;
   }
   // The value, if it was written and is not a switch's "false", which says what
@@ -112,7 +112,7 @@ class GivenFlags {
   };
 
   std::vector<Given> given_;  // In the table's order.
-  std::optional<absl::Span<const std::string_view>> rest_;
+  std::optional<std::vector<std::string_view>> rest_;
   bool help_ = false;
 };
 
