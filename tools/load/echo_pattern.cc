@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "brood/tools/load/echo_pattern.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace brood {
+namespace {
+
+// How far one connection's text begins behind that of the one before: so far
+// that those of neighbours share nothing for a long while.
+constexpr uint64_t kStride = 40'503;
+
+char ByteAt(size_t place) {
+  uint64_t mixed = (place + 1) * 0x9e3779b97f4a7c15;
+  mixed ^= mixed >> 29;
+  return static_cast<char>(mixed * 0xbf58476d1ce4e5b9 >> 56);
+}
+
+}  // namespace
+
+EchoPattern::EchoPattern() : text_(kPeriod + kMaxPiece, '\0') {
+  for (size_t i = 0; i < text_.size(); ++i) text_[i] = ByteAt(i % kPeriod);
+}
+
+std::string_view EchoPattern::At(uint64_t connection, uint64_t place,
+                                 size_t size) const {
+  const uint64_t begin =
+      (connection % kPeriod * kStride + place % kPeriod) % kPeriod;
+  return std::string_view(text_).substr(begin, std::min(size, kMaxPiece));
+}
+
+}  // namespace brood
