@@ -137,7 +137,9 @@ absl::StatusOr<Worker> StartWorker(const LoadPlan& plan, int stop) {
   auto& [reader, writer] = *out;
   const std::array<int, 2> kept = {writer.get(), stop};
   absl::StatusOr<Child> child =
-      Fork({.parent_death_signal = SIGKILL, .keep_fds = absl::MakeSpan(kept)},
+      Fork({.parent_death_signal = SIGKILL,
+            .new_process_group = true,  // Ctrl-C is for the parent to pass on.
+            .keep_fds = absl::MakeSpan(kept)},
            [&] { return RunShare(plan, writer.get(), stop); });
   if (!child.ok()) return child.status();
   return Worker{.child = *std::move(child), .out = std::move(reader)};

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/tools/load/load_run.h"
 
-#include <unistd.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <random>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -158,8 +157,10 @@ TEST(LoadRunTest, AnAnswerInPiecesIsWhole) {
 }
 
 TEST(LoadRunTest, UnixPlacesAreReachedEvenIfTheirBacklogIsFull) {
-  SmallServer server(
-      Echo, *Address::UnixAbstract(absl::StrCat("load_run_test", getpid())));
+  // Abstract names are of the whole machine, and pids are not.
+  const std::string name =
+      absl::StrCat("load_run_test", std::random_device()());
+  SmallServer server(Echo, *Address::UnixAbstract(name));
   const LoadResult result = ResultOf(PlanTo(server.address(), 300, 100));
   EXPECT_EQ(result.whole, 300);
   EXPECT_THAT(result.failures, IsEmpty());

@@ -34,7 +34,7 @@ Listener ListenAnywhere() {
 
 Listener ListenAt(const std::optional<Address>& at) {
   if (!at.has_value()) return ListenAnywhere();
-  absl::StatusOr<Listener> listener = Listener::Open(*at);
+  absl::StatusOr<Listener> listener = Listener::Open(*at, {.backlog = 1});
   CHECK_OK(listener);
   return *std::move(listener);
 }

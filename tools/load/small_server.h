@@ -29,7 +29,8 @@ namespace brood {
 
 class SmallServer {
  public:
-  // Calls `serve` in the server's process for each client, counted from 0.
+  // Calls `serve` in the server's process for each client, counted from 0. If
+  // it is told where to be, its backlog has room for one or two.
   explicit SmallServer(absl::FunctionRef<void(Stream client, int number)> serve,
                        std::optional<Address> at = std::nullopt);
   ~SmallServer();
