@@ -362,7 +362,7 @@ A flag is --name=value or --name value. A duration is as in 300ms, 30s or 1m30s.
   Draft unused;
   absl::StrAppend(&usage, FlagsInto(unused).Help(), R"(
 what is measured:
-  connection  from when one was due until it was closed, of those that were whole
+  connection  from when it was due until it was closed, if it was whole
   connect     until the server could be written to
   round trip  of a message, from its first byte sent to its last one received
   Quantiles are exact to one part in 1,024. With --rate, when each connection is

@@ -240,7 +240,7 @@ std::string DescriptionOf(LoadFailure kind) {
 }
 
 bool GeneratorWasBottleneck(const LoadResult& result) {
-  return ShareOf(result.cpu, result) > kBusy;
+  return result.whole > 0 && ShareOf(result.cpu, result) > kBusy;
 }
 
 std::string TextReport(const LoadPlan& plan, const LoadResult& result) {

@@ -27,7 +27,7 @@ int ExitCodeOf(LoadFailure kind);
 // "closed before the answer was whole".
 std::string DescriptionOf(LoadFailure kind);
 
-// It used more than nine tenths of the processors it could use: how fast it was
+// Something was whole, and it used more than nine tenths of the processors it could use: how fast it was
 // says nothing of the server but that this is not its limit.
 bool GeneratorWasBottleneck(const LoadResult& result);
 
