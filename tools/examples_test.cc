@@ -75,7 +75,8 @@ std::vector<std::string> FencedExamples(std::string_view page) {
 class ExamplesTest : public testing::Test {
  protected:
   ExamplesTest() {
-    for (const char* folder : {"docs", "net", "proc", "server", "signal"}) {
+    for (const char* folder :
+         {"docs", "net", "proc", "server", "signal", "tools"}) {
       for (const fs::directory_entry& entry :
            fs::recursive_directory_iterator(folder)) {
         const std::string path = entry.path().string();
