@@ -115,7 +115,8 @@ FlagTable FlagsInto(Draft& draft) {
            .by_default = "what the kernel thinks best",
            .more = "All of 127.0.0.0/8 is of this machine. Each address has "
                    "some 28,000 ports, of which a closed connection keeps one "
-                   "for a while.",
+                   "for a while, and the kernel searches them one by one: for "
+                   "more than some 10,000 connections a second give several.",
            .parse =
                [&plan](std::string_view value) {
                  return ReadHosts(value, plan.from);

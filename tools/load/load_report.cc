@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/tools/load/load_report.h"
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -135,6 +137,16 @@ void AppendFailures(const LoadResult& result, std::string& text) {
   }
 }
 
+// Whether the kernel has to search long for a port that no connection has or
+// had a moment ago.
+bool FewPorts(const LoadPlan& plan, const LoadResult& result) {
+  constexpr double kManyOfOneAddress = 10'000;
+  const size_t sources = std::max<size_t>(plan.from.size(), 1);
+  return plan.to.front().family() != AF_UNIX &&
+         PerSecond(result.whole, result.elapsed) >
+             kManyOfOneAddress * static_cast<double>(sources);
+}
+
 void AppendGenerator(const LoadPlan& plan, const LoadResult& result,
                      std::string& text) {
   const double used = 100 * ShareOf(result.cpu, result);
@@ -157,6 +169,11 @@ void AppendGenerator(const LoadPlan& plan, const LoadResult& result,
               "perhaps the server, had them\n"
             : ", waited for one %.0f %%\n",
         waited);
+  }
+  if (FewPorts(plan, result)) {
+    absl::StrAppend(&text,
+                    "at this rate the kernel searches long for a free port: "
+                    "more addresses (--from=127.0.0.1-127.0.0.50) have more\n");
   }
   if (plan.rate.has_value() && result.lateness.count() > 0) {
     absl::StrAppend(&text, "connections began ",
@@ -249,12 +266,12 @@ std::string TextReport(const LoadPlan& plan, const LoadResult& result) {
                         result.whole, PerSecond(result.whole, result.elapsed),
                         Short(result.elapsed));
   if (plan.service != LoadPlan::Service::kNone) {
-    const uint64_t bytes = std::max(result.bytes_sent, result.bytes_received);
+    const bool echo = plan.service == LoadPlan::Service::kEcho;
+    const uint64_t bytes = echo ? result.bytes_received : result.bytes_sent;
     absl::StrAppendFormat(
         &text, "messages    %10d whole, %.1f/s, %.2f MB/s%s\n", result.messages,
         PerSecond(result.messages, result.elapsed),
-        PerSecond(bytes, result.elapsed) / 1e6,
-        plan.service == LoadPlan::Service::kEcho ? " each way" : "");
+        PerSecond(bytes, result.elapsed) / 1e6, echo ? " each way" : "");
   }
   AppendFailures(result, text);
   if (result.stopped) {

@@ -126,6 +126,19 @@ TEST(LoadReportTest, AGeneratorThatWasTheBottleneckSaysSo) {
   EXPECT_THAT(TextReport(APlan(), result), HasSubstr("others, perhaps"));
 }
 
+TEST(LoadReportTest, ManyConnectionsFromOneAddressAreAdvisedToHaveMore) {
+  constexpr char kAdvice[] = "searches long for a free port";
+  LoadResult result = AResult();
+  result.whole = 20'002;  // In two seconds.
+  LoadPlan plan = APlan();
+  EXPECT_THAT(TextReport(plan, result), HasSubstr(kAdvice));
+  plan.from = {*Address::Parse("127.0.0.1:0"), *Address::Parse("127.0.0.2:0")};
+  EXPECT_THAT(TextReport(plan, result), Not(HasSubstr(kAdvice)));
+  plan.from.clear();
+  plan.to = {*Address::Parse("unix:@name")};
+  EXPECT_THAT(TextReport(plan, result), Not(HasSubstr(kAdvice)));
+}
+
 TEST(LoadReportTest, WithARateItSaysHowLateItWas) {
   LoadPlan plan = APlan();
   plan.rate = 500;
