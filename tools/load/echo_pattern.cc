@@ -21,14 +21,22 @@ char ByteAt(size_t place) {
 
 }  // namespace
 
-EchoPattern::EchoPattern() : text_(kPeriod + kMaxPiece, '\0') {
-  for (size_t i = 0; i < text_.size(); ++i) text_[i] = ByteAt(i % kPeriod);
+EchoPattern::EchoPattern(size_t line)
+    : line_(std::max<size_t>(line, 1)),
+      period_(std::max<size_t>(kPeriod / line_, 1) * line_),
+      text_(period_ + kMaxPiece, '\0') {
+  for (size_t i = 0; i < text_.size(); ++i) {
+    const bool ends = line > 0 && i % period_ % line_ == line_ - 1;
+    text_[i] = ends ? '\n' : ByteAt(i % period_);
+  }
 }
 
 std::string_view EchoPattern::At(uint64_t connection, uint64_t place,
                                  size_t size) const {
+  const uint64_t lines = period_ / line_;
   const uint64_t begin =
-      (connection % kPeriod * kStride + place % kPeriod) % kPeriod;
+      (connection % lines * kStride % lines * line_ + place % period_) %
+      period_;
   return std::string_view(text_).substr(begin, std::min(size, kMaxPiece));
 }
 

@@ -23,6 +23,9 @@
 // size of no buffer can hide a shift; and of kPeriod connections in a row, no
 // two say the same.
 //
+// With lines it ends each so many bytes with a line feed, for servers that
+// answer line by line; then kPeriod and the rest of this hold for whole lines.
+//
 // Threads: safe once it is made. Signals, fork: a value.
 #ifndef BROOD_TOOLS_LOAD_ECHO_PATTERN_H_
 #define BROOD_TOOLS_LOAD_ECHO_PATTERN_H_
@@ -40,13 +43,16 @@ class EchoPattern {
   // What At() yields at once, and what is worth one call of the kernel.
   static constexpr size_t kMaxPiece = 256 * 1024;
 
-  EchoPattern();
+  // Lines of `line` bytes, 0 for none.
+  explicit EchoPattern(size_t line = 0);
 
   // The text of `connection` from `place` on, `size` bytes of it or kMaxPiece
   // if that is less. Borrowed.
   std::string_view At(uint64_t connection, uint64_t place, size_t size) const;
 
  private:
+  size_t line_;    // 1 without lines.
+  size_t period_;  // A multiple of it.
   std::string text_;
 };
 

@@ -61,5 +61,21 @@ TEST(EchoPatternTest, NoShiftByTheSizeOfABufferGoesUnseen) {
   }
 }
 
+TEST(EchoPatternTest, EachLineOfATextEndsWithALineFeed) {
+  for (const size_t line : {size_t{1}, size_t{64}, size_t{4000}, size_t{65536},
+                            size_t{1'000'000}}) {
+    const EchoPattern pattern(line);
+    const std::string text = Text(pattern, 7, 3 * line);
+    EXPECT_TRUE(IsEchoOf(pattern, 7, text)) << line;
+    for (size_t end = line; end <= text.size(); end += line) {
+      EXPECT_EQ(text[end - 1], '\n') << line;
+    }
+    // Neighbours begin with lines of their own, as far as there are several.
+    if (line > 1 && line < EchoPattern::kPeriod / 2) {
+      EXPECT_NE(Text(pattern, 8, line), Text(pattern, 7, line)) << line;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace brood

@@ -135,6 +135,7 @@ LoadEngine::LoadEngine(const LoadPlan& plan, UniqueFd epoll, TimerFd timer)
     : plan_(plan),
       epoll_(std::move(epoll)),
       timer_(std::move(timer)),
+      pattern_(plan.lines ? plan.message_size : 0),
       buffer_(EchoPattern::kMaxPiece),
       no_delay_(plan.message_size > kOnePacket ||
                 IsService(plan, LoadPlan::Service::kDiscard)),

@@ -73,6 +73,8 @@ struct LoadPlan {
   // On each connection. None: as many as `duration` leaves time for.
   std::optional<uint64_t> messages = 1;
   size_t message_size = 64;
+  // Each message ends with a line feed, for servers that answer line by line.
+  bool lines = false;
   // Between a message's answer and the next message.
   absl::Duration think_time = absl::ZeroDuration();
   Service service = Service::kEcho;
