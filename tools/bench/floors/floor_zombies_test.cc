@@ -18,6 +18,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "brood/net/stream.h"
+#include "brood/proc/process_table.h"
 #include "brood/tests/server_process.h"
 
 namespace brood {
@@ -36,6 +37,19 @@ void AwaitChildren(const ServerProcess& floor, size_t zombies, size_t all) {
   }
 }
 
+// Blocks until the floor stands still: a signal to stop is sent at once, but
+// obeyed a little later, and another may be handled in between.
+void AwaitStop(const ServerProcess& floor) {
+  const absl::Time deadline = absl::Now() + absl::Seconds(30);
+  while (true) {
+    const absl::StatusOr<Process> process = ProcessTable().Read(floor.pid());
+    ASSERT_THAT(process, IsOk());
+    if (process->state == ProcessState::kStopped) return;
+    ASSERT_LT(absl::Now(), deadline);
+    (void)poll(nullptr, 0, 1);
+  }
+}
+
 TEST(FloorZombiesTest, AreThoseThatItsHandlerDoesNotWaitFor) {
   const size_t expected = static_cast<size_t>(std::atoi(getenv("ZOMBIES")));
   ServerProcess floor({});
@@ -49,6 +63,7 @@ TEST(FloorZombiesTest, AreThoseThatItsHandlerDoesNotWaitFor) {
     clients.push_back(*std::move(client));
   }
   floor.Signal(SIGSTOP);
+  AwaitStop(floor);
   clients.clear();
   AwaitChildren(floor, 3, 3);
   floor.Signal(SIGCONT);  // One SIGCHLD for all three.
