@@ -377,8 +377,8 @@ absl::StatusOr<std::optional<Accepted>> Listener::Accept() {
   return ErrnoStatus(error, absl::StrCat("accept ", address_));
 }
 
-Listener::Batch Listener::AcceptBatch(int max,
-                                      absl::FunctionRef<bool(Accepted)> take) {
+Listener::Batch Listener::AcceptBatch(
+    int max, absl::FunctionRef<bool(Accepted&&)> take) {
   if (!reserve_.valid() || reserve_owner_ != getpid()) Reserve();
   for (int i = 0; i < max; ++i) {
     absl::StatusOr<std::optional<Accepted>> client = Accept();

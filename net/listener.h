@@ -162,7 +162,7 @@ class Listener {
   // that are told when fd() is readable: bounded, so that others get their
   // turn, and with the right answer to each errno, so that a shortage makes it
   // neither spin nor starve.
-  Batch AcceptBatch(int max, absl::FunctionRef<bool(Accepted)> take);
+  Batch AcceptBatch(int max, absl::FunctionRef<bool(Accepted&&)> take);
 
   // From now on nobody new can connect: at a socket that Open() made connecting
   // is refused, by the kernel and at once. With reuse_port there is no answer

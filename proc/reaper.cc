@@ -3,6 +3,7 @@
 
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -74,7 +75,12 @@ absl::StatusOr<Reaper> Reaper::Create(ExitQueue queue) {
 }
 
 Reaper::Reaper(UniqueFd epoll, std::unique_ptr<ExitQueue> queue)
-    : epoll_(std::move(epoll)), queue_(std::move(queue)) {}
+    : epoll_(std::move(epoll)),
+      queue_(std::move(queue)),
+      owner_(getpid()),
+      children_(Children::allocator_type(queue_ != nullptr)) {}
+
+bool Reaper::IsForkedCopy() const { return owner_ != getpid(); }
 
 Reaper::Reaper(Reaper&& other) noexcept
     : epoll_(std::move(other.epoll_)),
@@ -82,7 +88,9 @@ Reaper::Reaper(Reaper&& other) noexcept
       timer_(std::move(other.timer_)),
       timer_set_to_(std::exchange(other.timer_set_to_, kNever)),
       next_look_(std::exchange(other.next_look_, kNever)),
-      children_(std::exchange(other.children_, {})),
+      owner_(other.owner_),
+      children_(std::exchange(other.children_,
+                              Children(other.children_.get_allocator()))),
       ended_(std::exchange(other.ended_, {})),
       without_pidfd_(std::exchange(other.without_pidfd_, 0)),
       silent_(std::exchange(other.silent_, 0)),
@@ -98,7 +106,13 @@ Reaper& Reaper::operator=(Reaper&& other) noexcept {
   std::swap(timer_, former.timer_);
   std::swap(timer_set_to_, former.timer_set_to_);
   std::swap(next_look_, former.next_look_);
-  std::swap(children_, former.children_);
+  std::swap(owner_, former.owner_);
+  // Each with its memory. To swap or to assign would leave that where it is.
+  Children children = std::move(children_);
+  std::destroy_at(&children_);
+  std::construct_at(&children_, std::move(former.children_));
+  std::destroy_at(&former.children_);
+  std::construct_at(&former.children_, std::move(children));
   std::swap(ended_, former.ended_);
   std::swap(without_pidfd_, former.without_pidfd_);
   std::swap(silent_, former.silent_);
@@ -109,6 +123,11 @@ Reaper& Reaper::operator=(Reaper&& other) noexcept {
 }
 
 Reaper::~Reaper() {
+  if (IsForkedCopy()) {
+    // Where the table was there is nothing; so nobody may take it apart.
+    if (queue_ != nullptr) (void)new Children(std::move(children_));
+    return;
+  }
   // All at once, so that they die side by side and not one after another, and
   // within one time for all.
   (void)SignalAll(SIGKILL);

@@ -49,8 +49,8 @@
 // have no pidfd. One descriptor for each child that has one, and up to three.
 //
 // Threads: one at a time. Signals: none, or the one of its ExitQueue. Fork: a
-// copy in a child process must not be used, only destroyed, which closes its
-// descriptors and harms nobody. Rests on: epoll(7), timerfd_create(2),
+// copy in a child process must not be used, only destroyed, which harms nobody;
+// if it has an ExitQueue, the pidfds of its children stay open in that process. Rests on: epoll(7), timerfd_create(2),
 // pidfd_open(2), waitid(2) with P_PIDFD (Linux 5.4).
 #ifndef BROOD_PROC_REAPER_H_
 #define BROOD_PROC_REAPER_H_
@@ -61,6 +61,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -70,6 +71,7 @@
 #include "brood/proc/child.h"
 #include "brood/proc/exit_queue.h"
 #include "brood/proc/exit_status.h"
+#include "brood/proc/unforked.h"
 #include "brood/proc/unique_fd.h"
 
 namespace brood {
@@ -131,10 +133,45 @@ class Reaper {
     bool kill_group_at_end = false;
   };
 
-  using Children = absl::flat_hash_map<pid_t, Entry>;
+  // Memory that a fork does not copy, if ends come by a queue: after each fork
+  // the parent writes to it, and then each page of it would be copied.
+  template <typename T>
+  class Allocator {
+   public:
+    using value_type = T;
+
+    explicit Allocator(bool unforked) : unforked_(unforked) {}
+    template <typename U>
+    explicit(false) Allocator(const Allocator<U>& other)
+        : unforked_(other.unforked()) {}
+
+    T* allocate(size_t n) {
+      return unforked_ ? UnforkedAllocator<T>().allocate(n)
+                       : std::allocator<T>().allocate(n);
+    }
+    void deallocate(T* memory, size_t n) {
+      if (unforked_) {
+        UnforkedAllocator<T>().deallocate(memory, n);
+      } else {
+        std::allocator<T>().deallocate(memory, n);
+      }
+    }
+
+    bool unforked() const { return unforked_; }
+    friend bool operator==(const Allocator&, const Allocator&) = default;
+
+   private:
+    bool unforked_;
+  };
+  using Children =
+      absl::flat_hash_map<pid_t, Entry,
+                          absl::flat_hash_map<pid_t, Entry>::hasher,
+                          absl::flat_hash_map<pid_t, Entry>::key_equal,
+                          Allocator<std::pair<const pid_t, Entry>>>;
 
   Reaper(UniqueFd epoll, std::unique_ptr<ExitQueue> queue);
 
+  bool IsForkedCopy() const;
   absl::Status GiveWay(pid_t pid);
   absl::StatusOr<std::optional<Exit>> NextByPidfd();
   void Hold(Entry& entry);
@@ -159,6 +196,7 @@ class Reaper {
   absl::Duration timer_set_to_ = kNever;  // As MonotonicNow() counts.
   absl::Duration next_look_ = kNever;
 
+  pid_t owner_;
   Children children_;
   std::vector<pid_t> ended_;  // Whose pidfd epoll has found readable.
   size_t without_pidfd_ = 0;

@@ -91,7 +91,7 @@ void Acceptor::UpdateWatch() {
 
 absl::Status Acceptor::LetIn(Listener& listener) {
   const Listener::Batch batch =
-      listener.AcceptBatch(kBatch, [&](Accepted client) {
+      listener.AcceptBatch(kBatch, [&](Accepted&& client) {
         wanted_ = take_(std::move(client), listener.address());
         return wanted_;
       });

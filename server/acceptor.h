@@ -45,7 +45,7 @@ class Acceptor {
  public:
   // Takes one client, who came in at the address given, and says whether
   // another is wanted.
-  using Take = absl::AnyInvocable<bool(Accepted, const Address&)>;
+  using Take = absl::AnyInvocable<bool(Accepted&&, const Address&)>;
 
   // REQUIRES: at least one listener.
   explicit Acceptor(std::vector<Listener> listeners);

@@ -33,7 +33,6 @@
 #ifndef BROOD_SERVER_FLOOD_GUARD_H_
 #define BROOD_SERVER_FLOOD_GUARD_H_
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -56,7 +55,8 @@ class FloodGuard {
   static constexpr absl::Duration kForgotten = absl::Seconds(15);
 
   // 0: nobody is ever shut out.
-  explicit FloodGuard(uint32_t threshold) : threshold_(threshold) {}
+  explicit FloodGuard(uint32_t threshold)
+      : threshold_(threshold), entries_(kRemembered) {}
 
   // One of this source has been turned away. Says whether the source is to be
   // shut out from now on. All times are monotonic.
@@ -90,7 +90,8 @@ class FloodGuard {
   bool ShutOut(Entry& entry, absl::Duration now);
 
   uint32_t threshold_;
-  std::array<Entry, kRemembered> entries_ = {};
+  // Apart from the object, which lies beside what changes with every client.
+  std::vector<Entry> entries_;
 };
 
 }  // namespace brood

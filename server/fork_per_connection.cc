@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/attributes.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/memory/memory.h"
 #include "absl/status/status.h"
@@ -74,6 +75,11 @@ bool IsEverywhere(const Address& address) {
   if (address.family() != AF_INET6) return false;
   return IN6_IS_ADDR_UNSPECIFIED(
       &reinterpret_cast<const sockaddr_in6*>(address.sockaddr())->sin6_addr);
+}
+
+ABSL_ATTRIBUTE_NOINLINE void LearnLocal(Entrant& entrant) {
+  const absl::StatusOr<Address> local = LocalAddressOf(entrant.stream.fd());
+  if (local.ok()) entrant.local = local->Unmapped();
 }
 
 SharedTotals MapTotals() {
@@ -159,23 +165,32 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
     if (status.ok() && !waiting_.empty()) return;
     Tell(status);
   });
-  acceptor_.Start(loop, [this](Accepted client, const Address& local) {
+  acceptor_.Start(loop, [this](Accepted&& client, const Address& local) {
     return gate_.Arrive(std::move(client), local) && waiting_.empty();
   });
   return absl::OkStatus();
 }
 
+// From the door to the fork a frame is small: after each fork the parent copies
+// every page of its stack that it writes to. What is seldom done has functions
+// of its own, which are not to be inlined.
 void ForkPerConnection::Enter(Entrant&& entrant) {
+  absl::Status status;
   if (waiting_.empty()) {
-    const absl::Status status = StartOne(entrant);
+    status = StartOne(entrant);
     if (status.ok()) return;
-    if (!IsShortage(status)) {
-      const Entrant gone = std::move(entrant);  // With its slot, at once.
-      TellNotStarted(gone, status);
-      return;
-    }
-    Tell(status);
   }
+  PutOff(std::move(entrant), status);
+}
+
+ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::PutOff(
+    Entrant&& entrant, const absl::Status& status) {
+  if (!status.ok() && !IsShortage(status)) {
+    const Entrant gone = std::move(entrant);  // With its slot, at once.
+    TellNotStarted(gone, status);
+    return;
+  }
+  if (!status.ok()) Tell(status);
   waiting_.push_back(std::move(entrant));
   TryAgainSoon();
 }
@@ -194,10 +209,8 @@ void ForkPerConnection::TellNotStarted(const Entrant& entrant,
 // On success nothing is left of the entrant.
 absl::Status ForkPerConnection::StartOne(Entrant& entrant) {
   const absl::Duration begin = MonotonicNow();
-  const int fd = entrant.stream.fd();
   if (!entrant.proxy.has_value() && IsEverywhere(entrant.local)) {
-    const absl::StatusOr<Address> local = LocalAddressOf(fd);
-    if (local.ok()) entrant.local = local->Unmapped();
+    LearnLocal(entrant);
   }
   if (free_.empty()) {
     free_.push_back(connections_.size());
@@ -231,14 +244,7 @@ absl::Status ForkPerConnection::StartOne(Entrant& entrant) {
     (void)entrant.stream.Close();
   }
   if (!reaper_.Add(*std::move(child), place).ok()) {
-    // It may have begun, so its client cannot be given to another process: this
-    // one ends here, by SIGKILL, and is accounted for like any other.
-    (void)child->SignalGroup(SIGKILL);
-    const absl::StatusOr<ExitStatus> status = child->Wait();
-    const ConnectionRecord record =
-        RecordOf(connection, status.value_or(ExitStatus::Lost()), place);
-    connection = Connection();
-    if (observer_ != nullptr) observer_(record);
+    EndAtOnce(*child, place);
     return absl::OkStatus();
   }
   free_.pop_back();
@@ -252,6 +258,19 @@ absl::Status ForkPerConnection::StartOne(Entrant& entrant) {
     TickSoon();
   }
   return absl::OkStatus();
+}
+
+// It may have begun, so its client cannot be given to another process: this one
+// ends here, by SIGKILL, and is accounted for like any other.
+ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::EndAtOnce(Child& child,
+                                                          uint64_t place) {
+  Connection& connection = connections_[place];
+  (void)child.SignalGroup(SIGKILL);
+  const absl::StatusOr<ExitStatus> status = child.Wait();
+  const ConnectionRecord record =
+      RecordOf(connection, status.value_or(ExitStatus::Lost()), place);
+  connection = Connection();
+  if (observer_ != nullptr) observer_(record);
 }
 
 TcpTotals* ForkPerConnection::TotalsOf(uint64_t place) {

@@ -53,6 +53,7 @@
 #include "absl/time/time.h"
 #include "brood/net/address.h"
 #include "brood/net/stream.h"
+#include "brood/proc/child.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/limits.h"
 #include "brood/proc/reaper.h"
@@ -140,6 +141,10 @@ class ForkPerConnection : public ProcessModel {
   // Gives the client a process, or lets it wait for one.
   void Enter(Entrant&& entrant);
   absl::Status StartOne(Entrant& entrant);
+  // It has no process; if it could not be started, because of `status`.
+  void PutOff(Entrant&& entrant, const absl::Status& status);
+  // Nobody would hear of its end.
+  void EndAtOnce(Child& child, uint64_t place);
   void TellNotStarted(const Entrant& entrant, const absl::Status& why);
   // Gives those that wait a process each, if these are to be had now.
   void TryAgain();
@@ -179,7 +184,7 @@ class ForkPerConnection : public ProcessModel {
   // A place is used again by the next connection, so that those who come and go
   // write to one page. No child has a use for any of them.
   std::vector<Connection, UnforkedAllocator<Connection>> connections_;
-  std::vector<uint64_t> free_;  // Places in connections_.
+  std::vector<uint64_t, UnforkedAllocator<uint64_t>> free_;  // Of those places.
   // Shared with the forked children: what TCP counted, by place.
   std::vector<SharedTotals> totals_;
   size_t live_ = 0;

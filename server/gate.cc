@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "absl/base/attributes.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -83,17 +84,23 @@ bool Gate::HasRoom() const {
              admission_.limits().max_connections;
 }
 
-bool Gate::Arrive(Accepted client, const Address& local) {
+bool Gate::Arrive(Accepted&& client, const Address& local) {
   Entrant entrant = {
       .stream = std::move(client.stream), .local = local, .peer = client.peer};
-  if (!options_.trusted_proxies.Contains(entrant.peer)) {
+  if (options_.trusted_proxies.Contains(entrant.peer)) {
+    AskForWhom(std::move(entrant));
+  } else {
     Judge(std::move(entrant));
-    return HasRoom();
   }
+  return HasRoom();
+}
+
+// Not inlined, for what it keeps on the stack: see ForkPerConnection::Enter().
+ABSL_ATTRIBUTE_NOINLINE void Gate::AskForWhom(Entrant&& entrant) {
   if (lobby_.size() >= kMaxLobby) {
     TurnAway(std::move(entrant), "too many proxies have yet to speak",
              /*reset=*/true);
-    return HasRoom();
+    return;
   }
   lobby_.push_back({.entrant = std::move(entrant),
                     .parser = ProxyHeaderParser(options_.proxy_header),
@@ -104,7 +111,6 @@ bool Gate::Arrive(Accepted client, const Address& local) {
   if (!std::exchange(looking_at_the_clock_, true)) {
     loop_->CallAfter(kClockTick, [this] { return LookAtTheClock(); });
   }
-  return HasRoom();
 }
 
 absl::Status Gate::Listen(Lobby::iterator visitor) {
@@ -263,7 +269,8 @@ void Gate::TurnAwayAll(std::string_view why) {
   }
 }
 
-void Gate::TurnAway(Entrant&& entrant, std::string_view why, bool reset) {
+ABSL_ATTRIBUTE_NOINLINE void Gate::TurnAway(Entrant&& entrant,
+                                            std::string_view why, bool reset) {
   if (!entrant.proxy.has_value() &&
       !options_.trusted_proxies.Contains(entrant.peer)) {
     shield_.Count(SourceKey::Of(entrant.peer, options_.source_lengths));

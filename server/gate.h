@@ -6,7 +6,7 @@
 //     gate.Start(loop, [](Entrant entrant) {
 //       (void)entrant.stream.WriteAll("welcome\n");
 //     });
-//     acceptor.Start(loop, [&gate](Accepted client, const Address& local) {
+//     acceptor.Start(loop, [&gate](Accepted&& client, const Address& local) {
 //       return gate.Arrive(std::move(client), local);
 //     });
 //   }
@@ -126,7 +126,7 @@ class Gate {
   }
 
   // A client has connected at `local`. Says whether another one is wanted.
-  bool Arrive(Accepted client, const Address& local);
+  bool Arrive(Accepted&& client, const Address& local);
   // A connection has ended. Says whether a client is wanted.
   bool CallNext();
 
@@ -160,6 +160,8 @@ class Gate {
   using Lobby = std::list<Visitor>;
 
   bool HasRoom() const;
+  // Until its proxy has said for whom it speaks.
+  void AskForWhom(Entrant&& entrant);
   void Judge(Entrant&& entrant);
   // In the waiting room, for which somebody else may have to go.
   void Wait(Entrant&& entrant, const SourceKey& source);

@@ -47,7 +47,7 @@ void LetInTwo(Acceptor& acceptor, Gate& gate, PollLoop& loop) {
   gate.Start(loop, [](Entrant entrant) {
     (void)entrant.stream.WriteAll("welcome\n");
   });
-  acceptor.Start(loop, [&gate](Accepted client, const Address& local) {
+  acceptor.Start(loop, [&gate](Accepted&& client, const Address& local) {
     return gate.Arrive(std::move(client), local);
   });
 }
