@@ -104,7 +104,7 @@ class Listener {
     // TCP: bind even if no interface has the address, yet (IP_FREEBIND).
     bool free_bind = false;
     // TCP: only clients that come by this network interface.
-    std::string device = "";
+    std::string device = {};
     // TCP: a client comes in when it has sent something, or after about this
     // long, in whole seconds; zero for as soon as it is connected.
     absl::Duration defer_accept = absl::ZeroDuration();

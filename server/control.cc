@@ -41,7 +41,7 @@ constexpr int kBacklog = 16;
 constexpr absl::Duration kClockTick = absl::Milliseconds(20);
 
 // How much goes out in one piece.
-constexpr size_t kPiece = 64 * 1024;
+constexpr size_t kPiece = size_t{64} * 1024;
 
 constexpr std::string_view kError = "error: ";
 

@@ -168,8 +168,10 @@ absl::Status ParseRlimit(std::string_view value, Draft& draft) {
 absl::Status ParseMinRate(std::string_view value, Draft& draft) {
   const size_t slash = value.find('/');
   if (slash == std::string_view::npos) return AllowedIf(false);
+  // With its argument, for clang takes a class within a class for one that has
+  // no default constructor yet.
   ServerOptions::Patience::Rate& rate =
-      draft.options.patience.min_rate.emplace();
+      draft.options.patience.min_rate.emplace(ServerOptions::Patience::Rate());
   std::string period(value.substr(slash + 1));
   // "s" is one second.
   if (!period.empty() && absl::ascii_isalpha(period.front())) {

@@ -122,7 +122,7 @@ int main(int argc, char** argv) {
   // From the first moment to the last, so that a request to stop finds either a
   // server that can be stopped or one that has ended, with its exit code.
   // Children have none of these blocked.
-  const absl::StatusOr<brood::SignalMask> mask =
+  [[maybe_unused]] const absl::StatusOr<brood::SignalMask> mask =
       brood::SignalMask::Block(brood::SupervisedSignals());
   const int exit_code =
       brood::Run(std::vector<std::string_view>(argv + 1, argv + argc));

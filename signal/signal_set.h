@@ -44,6 +44,7 @@ class SignalSet {
   // A standard signal's number that the compiler knows; converts from int.
   class Constant {
    public:
+    // NOLINTNEXTLINE(google-explicit-constructor): it is written as an int.
     consteval Constant(int signo) : signo_(signo) {
       if (signo < 1 || signo > kLastStandard) NotAStandardSignal();
     }
