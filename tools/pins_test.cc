@@ -1,14 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
 // tools/dependencies.bzl (for WORKSPACE) and MODULE.bazel (for bzlmod) are two
 // lists of one thing.
-
-#include <gtest/gtest.h>
-
 #include <cstddef>
 #include <fstream>
 #include <iterator>
 #include <map>
 #include <regex>
 #include <string>
+
+#include "gtest/gtest.h"
 
 namespace brood {
 namespace {

@@ -72,8 +72,10 @@ std::string_view QualifierBefore(std::string_view code, size_t name) {
     begin = name - 2;
   }
   if (begin == name) return {};
+  // "(void)std::f": the cast is not part of it.
+  const std::string_view more = code[name - 1] == ':' ? ":" : ":)]";
   while (begin > 0 && (IsWordCharacter(code[begin - 1]) ||
-                       absl::StrContains(":)]", code[begin - 1]))) {
+                       absl::StrContains(more, code[begin - 1]))) {
     --begin;
   }
   return code.substr(begin, name - begin);

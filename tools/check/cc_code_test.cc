@@ -83,6 +83,14 @@ TEST(FindCallsTest, SaysHowTheNameIsReachedAndWhere) {
   EXPECT_EQ(calls[6].name, "if");
 }
 
+TEST(FindCallsTest, TakesACastForNoQualifier) {
+  const std::string code = "(void)std::f(1); (void)g(2);";
+  const std::vector<Call> calls = FindCalls(code);
+  ASSERT_EQ(calls.size(), 2);
+  EXPECT_EQ(calls[0].qualifier, "std::");
+  EXPECT_EQ(calls[1].qualifier, "");
+}
+
 TEST(FindCallsTest, TakesAllThatFollowsWhereBracketsDoNotClose) {
   const std::vector<Call> calls = FindCalls("f(1, 2");
   ASSERT_EQ(calls.size(), 1);

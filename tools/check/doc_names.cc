@@ -89,6 +89,7 @@ std::vector<std::string_view> FindLabels(std::string_view code) {
 Names FlagsOf(const SourceTree& tree) {
   constexpr std::string_view kEntry = ".name = \"";
   Names flags(kFlagsOfOthers.begin(), kFlagsOfOthers.end());
+  flags.insert("help");  // Every FlagTable has it by itself.
   for (const auto& [path, text] : tree.files()) {
     if (!absl::EndsWith(path, ".cc") || absl::EndsWith(path, "_test.cc")) {
       continue;

@@ -52,6 +52,7 @@ TEST(ForbiddenCallsTest, WantsDescriptorsCloseOnExecFromTheirCreation) {
   EXPECT_THAT(Try("net/a.cc", "open(path, O_RDONLY);"), SizeIs(1));
   EXPECT_THAT(Try("net/a.cc", "open(path, O_RDONLY | O_CLOEXEC);"), IsEmpty());
   EXPECT_THAT(Try("net/a.cc", "accept(fd, nullptr, nullptr);"), SizeIs(1));
+  EXPECT_THAT(Try("net/a.h", "bool open() const;"), IsEmpty());
 }
 
 TEST(ForbiddenCallsTest, RetriesNoClose) {

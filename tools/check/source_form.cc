@@ -94,8 +94,8 @@ void LookAtCode(const SourceTree& tree, const std::string& path,
   }
 }
 
-// A path that names one person's folder, as "/home/x" does; to speak of all of
-// them, or of a home that a program is given, is not that.
+// A path that names one person's folder. One that speaks of all of them, or of a
+// home that a program is given, is no such path.
 void LookForHomes(const std::string& path, const std::string& text,
                   std::vector<Finding>& findings) {
   for (const auto& [first, second] : kHomes) {

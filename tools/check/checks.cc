@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "brood/tools/check/checks.h"
+
+#include <array>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "absl/types/span.h"
+#include "brood/tools/check/doc_links.h"
+#include "brood/tools/check/doc_names.h"
+#include "brood/tools/check/finding.h"
+#include "brood/tools/check/forbidden_calls.h"
+#include "brood/tools/check/labels.h"
+#include "brood/tools/check/run_program.h"
+#include "brood/tools/check/source_form.h"
+#include "brood/tools/check/source_tree.h"
+
+namespace brood {
+namespace {
+
+using Lines = std::vector<std::string>;
+
+// ---- those that only read ----
+
+void Append(const std::vector<Finding>& findings, Lines& lines) {
+  for (const Finding& finding : findings)
+    lines.push_back(absl::StrCat(finding));
+}
+
+absl::StatusOr<Lines> CheckLinks(const CheckedTree& tree) {
+  Lines lines;
+  Append(DeadLinks(tree.files), lines);
+  return lines;
+}
+
+absl::StatusOr<Lines> CheckCalls(const CheckedTree& tree) {
+  Lines lines;
+  Append(ForbiddenCalls(tree.files), lines);
+  Append(StaleExceptions(tree.files), lines);
+  return lines;
+}
+
+absl::StatusOr<Lines> CheckForm(const CheckedTree& tree) {
+  Lines lines;
+  Append(FormMistakes(tree.files), lines);
+  return lines;
+}
+
+// ---- those that run programs ----
+
+// What a program said, by line; nothing if it ended well.
+absl::StatusOr<Lines> Complaints(const CheckedTree& tree, const Lines& argv,
+                                 std::string_view package) {
+  const absl::StatusOr<ProgramRun> run = RunProgram(argv, tree.root);
+  if (absl::IsNotFound(run.status())) {
+    return absl::UnavailableError(absl::StrCat(
+        "there is no ", argv[0],
+        " here; on Debian: ", "sudo apt-get install --yes ", package));
+  }
+  if (!run.ok()) return run.status();
+  if (run->status.success()) return Lines();
+  Lines lines = absl::StrSplit(absl::StrCat(run->out, run->err), '\n',
+                               absl::SkipWhitespace());
+  lines.push_back(absl::StrCat(argv[0], ": ", run->status.ToString()));
+  return lines;
+}
+
+template <typename Wanted>
+void AppendPaths(const SourceTree& tree, Wanted wanted, Lines& argv) {
+  for (const auto& [path, text] : tree.files()) {
+    if (wanted(path)) argv.push_back(path);
+  }
+}
+
+bool IsCode(std::string_view path) {
+  return absl::EndsWith(path, ".h") || absl::EndsWith(path, ".cc");
+}
+
+absl::StatusOr<Lines> CheckFormat(const CheckedTree& tree) {
+  Lines argv = {"clang-format"};
+  if (tree.fix) {
+    argv.push_back("-i");
+  } else {
+    argv.insert(argv.end(), {"--dry-run", "-Werror"});
+  }
+  AppendPaths(tree.files, IsCode, argv);
+  return Complaints(tree, argv, "clang-format");
+}
+
+absl::StatusOr<Lines> CheckBuildFormat(const CheckedTree& tree) {
+  const absl::StatusOr<ProgramRun> found = RunProgram(
+      {absl::StrCat(tree.root, "/tools/bootstrap/buildifier.sh")}, tree.root);
+  if (!found.ok()) return found.status();
+  if (!found->status.success())
+    return absl::UnavailableError(absl::StripSuffix(found->err, "\n"));
+  Lines argv = {std::string(absl::StripSuffix(found->out, "\n")), "--lint=off",
+                tree.fix ? "--mode=fix" : "--mode=check"};
+  AppendPaths(
+      tree.files,
+      [](std::string_view path) {
+        return absl::EndsWith(path, ".bzl") || absl::EndsWith(path, ".bazel") ||
+               absl::EndsWith(path, "WORKSPACE");
+      },
+      argv);
+  return Complaints(tree, argv, "npm");
+}
+
+absl::StatusOr<Lines> CheckTidy(const CheckedTree& tree) {
+  absl::StatusOr<ProgramRun> version =
+      RunProgram({"clang-tidy-16", "--version"}, tree.root);
+  if (absl::IsNotFound(version.status())) {
+    return absl::UnavailableError(
+        "there is no clang-tidy-16 here; on Debian: sudo apt-get install --yes "
+        "clang-tidy-16");
+  }
+  return Complaints(
+      tree,
+      {absl::StrCat(tree.root, "/bazelw"), "build", "--config=tidy",
+       "--color=no", "--curses=no", "--noshow_progress", "//..."},
+      "clang-tidy-16");
+}
+
+absl::StatusOr<Labels> AskForLabels(const CheckedTree& tree) {
+  const absl::StatusOr<ProgramRun> query =
+      RunProgram({absl::StrCat(tree.root, "/bazelw"), "query",
+                  "--output=label_kind", "//...:*"},
+                 tree.root);
+  if (!query.ok()) return query.status();
+  if (!query->status.success()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("bazel query: ", query->err));
+  }
+  return Labels::Parse(query->out);
+}
+
+absl::StatusOr<Lines> CheckNames(const CheckedTree& tree) {
+  const absl::StatusOr<Labels> labels = AskForLabels(tree);
+  if (!labels.ok()) return labels.status();
+  Lines lines;
+  Append(StaleNames(tree.files, *labels), lines);
+  return lines;
+}
+
+absl::StatusOr<Lines> CheckFiles(const CheckedTree& tree) {
+  const absl::StatusOr<Labels> labels = AskForLabels(tree);
+  if (!labels.ok()) return labels.status();
+  Lines lines;
+  Append(labels->NotIn(tree.files), lines);
+  return lines;
+}
+
+absl::StatusOr<Lines> CheckPins(const CheckedTree& tree) {
+  return Complaints(tree,
+                    {absl::StrCat(tree.root, "/bazelw"), "test",
+                     "--noshow_progress", "//tools:pins_test"},
+                    "g++");
+}
+
+absl::StatusOr<Lines> CheckExamples(const CheckedTree& tree) {
+  return Complaints(tree,
+                    {absl::StrCat(tree.root, "/bazelw"), "test",
+                     "--noshow_progress", "//tools:examples_test"},
+                    "g++");
+}
+
+constexpr auto kChecks = std::to_array<Check>({
+    {"format", "every C++ file is as clang-format writes it", CheckFormat},
+    {"build_format", "every BUILD file is as buildifier writes it",
+     CheckBuildFormat},
+    {"links", "no link of a page leads nowhere", CheckLinks},
+    {"calls", "nothing calls what the rules forbid", CheckCalls},
+    {"form", "guards, includes and licences are in order", CheckForm},
+    {"names", "targets and flags that the pages name are there", CheckNames},
+    {"files", "every C++ file is in a target", CheckFiles},
+    {"pins", "both lists of dependencies name the same versions", CheckPins},
+    {"examples", "what headers and pages show is compiled", CheckExamples},
+    {"tidy", "clang-tidy finds nothing in what ships", CheckTidy},
+});
+
+}  // namespace
+
+absl::Span<const Check> AllChecks() { return kChecks; }
+
+}  // namespace brood
