@@ -41,6 +41,7 @@ class UnforkedAllocator {
 
   UnforkedAllocator() = default;
   template <typename U>
+  // NOLINTNEXTLINE(google-explicit-constructor): clang-tidy 16 cannot read it.
   explicit(false) UnforkedAllocator(const UnforkedAllocator<U>&) {}
 
   T* allocate(size_t n) {
