@@ -22,7 +22,7 @@ def _include_flags(context):
 
 def _clang_tidy_impl(target, ctx):
     # A label of this repository has no repository name, with and without bzlmod.
-    if target.label.workspace_name or ctx.rule.attr.testonly or not hasattr(ctx.rule.attr, "srcs"):
+    if target.label.workspace_name or ctx.rule.attr.testonly or not hasattr(ctx.rule.attr, "deps"):
         return []
     sources = [file for file in ctx.rule.files.srcs if file.extension == "cc" and file.is_source]
     if not sources:

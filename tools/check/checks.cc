@@ -2,6 +2,7 @@
 #include "brood/tools/check/checks.h"
 
 #include <array>
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -112,19 +113,39 @@ absl::StatusOr<Lines> CheckBuildFormat(const CheckedTree& tree) {
   return Complaints(tree, argv, "npm");
 }
 
+constexpr std::string_view kExecRoot = "/execroot/";
+
+// What Bazel and clang-tidy say besides what was found.
+bool IsAside(std::string_view line) {
+  return absl::StartsWith(line, "INFO: ") || absl::StartsWith(line, "Use --") ||
+         absl::EndsWith(line, " warnings generated.");
+}
+
 absl::StatusOr<Lines> CheckTidy(const CheckedTree& tree) {
-  absl::StatusOr<ProgramRun> version =
+  const absl::StatusOr<ProgramRun> version =
       RunProgram({"clang-tidy-16", "--version"}, tree.root);
   if (absl::IsNotFound(version.status())) {
     return absl::UnavailableError(
         "there is no clang-tidy-16 here; on Debian: sudo apt-get install --yes "
         "clang-tidy-16");
   }
-  return Complaints(
-      tree,
-      {absl::StrCat(tree.root, "/bazelw"), "build", "--config=tidy",
-       "--color=no", "--curses=no", "--noshow_progress", "//..."},
-      "clang-tidy-16");
+  const absl::StatusOr<Lines> lines =
+      Complaints(tree,
+                 {absl::StrCat(tree.root, "/bazelw"), "build", "--config=tidy",
+                  "--color=no", "--curses=no", "--noshow_progress", "//..."},
+                 "clang-tidy-16");
+  if (!lines.ok()) return lines;
+  Lines findings;
+  for (const std::string& line : *lines) {
+    if (IsAside(line)) continue;
+    // What stands before a path in Bazel's sandbox, which is gone by now.
+    const size_t root = line.find(kExecRoot);
+    findings.push_back(
+        root == line.npos
+            ? line
+            : line.substr(line.find('/', root + kExecRoot.size()) + 1));
+  }
+  return findings;
 }
 
 absl::StatusOr<Labels> AskForLabels(const CheckedTree& tree) {

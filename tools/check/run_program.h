@@ -2,12 +2,11 @@
 //
 // RunProgram runs a program to its end, and keeps what it said.
 //
-//   absl::StatusOr<bool> IsFormatted(const std::string& file) {
-//     absl::StatusOr<ProgramRun> run =
-//         RunProgram({"clang-format", "--dry-run", "-Werror", file}, "/");
-//     if (!run.ok()) return run.status();  // There is no such program.
-//     return run->status.success();
-//   }
+//   const absl::StatusOr<ProgramRun> run =
+//       RunProgram({"sh", "-c", "pwd; echo sorry >&2; exit 3"}, "/usr");
+//   ASSERT_THAT(run, IsOk());
+//   EXPECT_EQ(run->out, "/usr\n");
+//   EXPECT_EQ(run->err, "sorry\n");
 //
 // What it is not: for programs that ask. Standard input is empty.
 //
