@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/tools/bench/contender.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <set>
 #include <string>
 
 #include "absl/strings/str_join.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
 
 namespace brood {
 namespace {

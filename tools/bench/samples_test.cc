@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/tools/bench/samples.h"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <cstddef>
 #include <optional>
 #include <random>
 #include <string>
+
+#include "gtest/gtest.h"
 
 namespace brood {
 namespace {

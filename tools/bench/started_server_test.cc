@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/tools/bench/started_server.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -21,6 +19,8 @@
 #include "brood/proc/process_table.h"
 #include "brood/tests/find_program.h"
 #include "brood/tools/bench/contender.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
 
 namespace brood {
 namespace {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The floor that the environment variable SERVER names.
-#include <gtest/gtest.h>
-
 #include <array>
 #include <string>
 #include <utility>
@@ -15,6 +13,7 @@
 #include "absl/types/span.h"
 #include "brood/net/stream.h"
 #include "brood/tests/server_process.h"
+#include "gtest/gtest.h"
 
 namespace brood {
 namespace {

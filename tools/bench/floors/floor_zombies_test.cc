@@ -2,7 +2,6 @@
 //
 // How many zombies the floor that SERVER names is left with, when three of its
 // children have ended while it could not look: ZOMBIES of them.
-#include <gtest/gtest.h>
 #include <poll.h>
 
 #include <array>
@@ -20,6 +19,7 @@
 #include "brood/net/stream.h"
 #include "brood/proc/process_table.h"
 #include "brood/tests/server_process.h"
+#include "gtest/gtest.h"
 
 namespace brood {
 namespace {
