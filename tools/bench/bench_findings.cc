@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "brood/tools/bench/bench_findings.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "brood/tools/bench/bench_report.h"
+#include "brood/tools/bench/bench_words.h"
+#include "brood/tools/bench/contender.h"
+#include "brood/tools/bench/samples.h"
+
+namespace brood {
+namespace {
+
+using Row = BenchReport::Row;
+using Measure = BenchReport::Measure;
+using Rank = Findings::Rank;
+
+// "serves 0.86 of what floor-fork does".
+struct Verbs {
+  std::string_view first;
+  std::string_view again;
+};
+
+Verbs VerbsOf(Unit unit) {
+  switch (unit) {
+    case Unit::kPerSecond:
+      return {"serves", "does"};
+    case Unit::kSeconds:
+      return {"takes", "does"};
+    case Unit::kBytes:
+      return {"needs", "does"};
+    case Unit::kBytesPerSecond:
+      return {"carries", "does"};
+    case Unit::kCount:
+      return {"has", "has"};
+  }
+  return {"has", "has"};
+}
+
+bool GeneratorWasBusy(const BenchReport& report, const Row& row) {
+  return 2 * row.generator_was_busy > report.rounds;
+}
+
+std::string NoteOf(const BenchReport& report, const Row& row, bool has_figure) {
+  if (!has_figure) {
+    return absl::StrCat("no figure: ",
+                        row.failure.empty() ? "not measured" : row.failure);
+  }
+  std::vector<std::string> notes;
+  if (!row.failure.empty()) notes.push_back(row.failure);
+  if (GeneratorWasBusy(report, row)) {
+    notes.push_back(absl::StrCat("the load generator was busy in ",
+                                 row.generator_was_busy, " of ", report.rounds,
+                                 " rounds, so the figure may be its own"));
+  }
+  return absl::StrJoin(notes, "; ");
+}
+
+bool IsBetter(const Rank& first, const Rank& second, Better better) {
+  if (!first.summary.has_value() || !second.summary.has_value()) {
+    return first.summary.has_value() && !second.summary.has_value();
+  }
+  return better == Better::kMore
+             ? first.summary->median > second.summary->median
+             : first.summary->median < second.summary->median;
+}
+
+// Of brood's the plainest, which is the first in the report's order; not the
+// best of several tries.
+const Row* PlainestOfBrood(const BenchReport& report, const Measure& measure,
+                           Design design) {
+  for (const Row& row : measure.rows) {
+    const BenchReport::Server server = ServerOf(report, row);
+    if (server.design == design && server.origin == Origin::kBrood &&
+        Summarise(row.samples).has_value()) {
+      return &row;
+    }
+  }
+  return nullptr;
+}
+
+std::string SentenceOf(const BenchReport& report, const Measure& measure,
+                       const Findings& findings) {
+  const Rank& best = findings.ranks.front();
+  if (!best.summary.has_value()) return "no figures";
+  const Row* const brood = PlainestOfBrood(report, measure, findings.design);
+  if (brood == nullptr) {
+    return absl::StrCat("the best is ", best.row->server, " with ",
+                        FigureOf(best.summary->median, measure.unit));
+  }
+
+  struct Other {
+    const Row* row;
+    std::string after;  // ", the best of 5 peers"
+  };
+  std::vector<Other> others;
+  if (findings.floor != nullptr &&
+      Summarise(findings.floor->samples).has_value()) {
+    others.push_back({.row = findings.floor, .after = ""});
+  }
+  const Row* peer = nullptr;
+  int peers = 0;
+  for (const Rank& rank : findings.ranks) {
+    if (rank.origin != Origin::kPeer || !rank.summary.has_value()) continue;
+    if (peer == nullptr) peer = rank.row;
+    ++peers;
+  }
+  if (peer != nullptr) {
+    others.push_back(
+        {.row = peer,
+         .after =
+             peers > 1 ? absl::StrCat(", the best of ", peers, " peers") : ""});
+  }
+  const Verbs verbs = VerbsOf(measure.unit);
+  if (others.empty()) {
+    const std::optional<Summary> own = Summarise(brood->samples);
+    return absl::StrCat(brood->server, ": ",
+                        FigureOf(own->median, measure.unit),
+                        ", and nobody to compare it with");
+  }
+
+  std::vector<std::string> told;
+  std::vector<std::string> alike;
+  std::vector<std::string> close;
+  for (const Other& other : others) {
+    const std::string name = absl::StrCat(other.row->server, other.after);
+    if (IsNone(brood->samples) && IsNone(other.row->samples)) {
+      alike.push_back(name);
+      continue;
+    }
+    const Comparison comparison = Compare(brood->samples, other.row->samples);
+    if (comparison.too_close) {
+      close.push_back(name);
+    } else if (comparison.ratio <= 0) {
+      told.push_back(
+          absl::StrCat("none where ", other.row->server, " has some"));
+    } else if (std::isinf(comparison.ratio)) {
+      told.push_back(
+          absl::StrCat("some where ", other.row->server, " has none"));
+    } else {
+      told.push_back(absl::StrCat(RatioOf(comparison.ratio), " what ",
+                                  other.row->server, " ", verbs.again,
+                                  other.after));
+    }
+  }
+  std::vector<std::string> parts;
+  if (!told.empty()) {
+    parts.push_back(
+        absl::StrCat(verbs.first, " ", absl::StrJoin(told, " and ")));
+  }
+  if (!alike.empty()) {
+    parts.push_back(
+        absl::StrCat("has none, like ", absl::StrJoin(alike, " and ")));
+  }
+  if (!close.empty()) {
+    parts.push_back(absl::StrCat("against ", absl::StrJoin(close, " and "),
+                                 parts.empty() ? " " : " it is ",
+                                 "too close to call"));
+  }
+  return absl::StrCat(brood->server, " ", absl::StrJoin(parts, "; "));
+}
+
+}  // namespace
+
+BenchReport::Server ServerOf(const BenchReport& report, const Row& row) {
+  for (const BenchReport::Server& server : report.servers) {
+    if (server.name == row.server) return server;
+  }
+  return {.name = row.server};
+}
+
+std::vector<Findings> FindingsOf(const BenchReport& report,
+                                 const Measure& measure) {
+  std::vector<Findings> all;
+  for (const Design design : {Design::kFork, Design::kProgram, Design::kPrefork,
+                              Design::kIterative}) {
+    Findings findings = {.design = design};
+    for (const Row& row : measure.rows) {
+      const BenchReport::Server server = ServerOf(report, row);
+      if (server.design != design) continue;
+      Rank rank = {.row = &row,
+                   .origin = server.origin,
+                   .summary = Summarise(row.samples)};
+      rank.note = NoteOf(report, row, rank.summary.has_value());
+      findings.ranks.push_back(std::move(rank));
+      const bool first_floor =
+          server.origin == Origin::kFloor && findings.floor == nullptr;
+      if (first_floor || row.server == measure.floor) findings.floor = &row;
+    }
+    if (findings.ranks.empty()) continue;
+    std::stable_sort(findings.ranks.begin(), findings.ranks.end(),
+                     [&](const Rank& first, const Rank& second) {
+                       return IsBetter(first, second, measure.better);
+                     });
+    for (Rank& rank : findings.ranks) {
+      const Row* const floor = findings.floor;
+      if (floor == nullptr || rank.row == floor || !rank.summary.has_value() ||
+          !Summarise(floor->samples).has_value()) {
+        continue;
+      }
+      rank.verdict =
+          VerdictOf(rank.row->samples, floor->samples, floor->server);
+    }
+    findings.sentence = SentenceOf(report, measure, findings);
+    all.push_back(std::move(findings));
+  }
+  return all;
+}
+
+std::string HeadlineOf(const std::vector<Findings>& findings) {
+  if (findings.empty()) return "no figures";
+  for (const Findings& of_design : findings) {
+    for (const Rank& rank : of_design.ranks) {
+      if (rank.origin == Origin::kBrood && rank.summary.has_value()) {
+        return of_design.sentence;
+      }
+    }
+  }
+  return findings.front().sentence;
+}
+
+}  // namespace brood
