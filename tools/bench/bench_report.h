@@ -31,59 +31,59 @@ enum class Better { kMore, kLess };
 struct BenchReport {
   // Where and how. What is not known is empty.
   struct Machine {
-    std::string processor;
+    std::string processor = {};
     int processors = 0;
     uint64_t memory_bytes = 0;
-    std::string kernel;
-    std::string date;     // "2026-11-23 21:48 UTC"
-    std::string commit;   // Of this project.
-    std::string command;  // What was run.
+    std::string kernel = {};
+    std::string date = {};     // "2026-11-23 21:48 UTC"
+    std::string commit = {};   // Of this project.
+    std::string command = {};  // What was run.
   };
   // One that was measured, and how it was started.
   struct Server {
-    std::string name;
+    std::string name = {};
     Origin origin = Origin::kPeer;
     Design design = Design::kFork;
-    std::string command;
-    std::string config;  // Of its file, if it has one.
+    std::string command = {};
+    std::string config = {};  // Of its file, if it has one.
   };
   // One that was not, and why: "not installed; Debian has it in ucspi-tcp", or
   // the line it failed with.
   struct Absent {
-    std::string name;
-    std::string why;
+    std::string name = {};
+    std::string why = {};
   };
   // What one measure found of one server.
   struct Row {
-    std::string server;
-    Samples samples;
+    std::string server = {};
+    Samples samples = {};
     // The rounds in which the load generator was busier than it should be, so
     // that the figure may be its own.
     int generator_was_busy = 0;
     // Why there is no figure, if there is none.
-    std::string failure;
+    std::string failure = {};
   };
   struct Measure {
-    std::string id;     // "connections"; a word for JSON.
-    std::string title;  // "Connections a second"
+    std::string id = {};     // "connections"; a word for JSON.
+    std::string title = {};  // "Connections a second"
     // What was done, in a sentence or two: "16 clients at once; each connects,
     // has 64 bytes echoed, and closes."
-    std::string how;
+    std::string how = {};
     Unit unit = Unit::kCount;
     Better better = Better::kMore;
     // The server that the others of its design are compared with, in words such
     // as "0.91 of fork_floor"; may be absent.
-    std::string floor;
-    std::vector<Row> rows;  // In the order of `servers`.
+    std::string floor = {};
+    std::vector<Row> rows = {};  // In the order of `servers`.
   };
 
-  Machine machine;
+  Machine machine = {};
   int rounds = 0;
   uint64_t seed = 0;  // Of the order within each round.
   bool quick = false;
-  std::vector<Server> servers;
-  std::vector<Absent> absent;
-  std::vector<Measure> measures;
+  std::vector<Server> servers = {};
+  std::vector<Absent> absent = {};
+  std::vector<Measure> measures = {};
 };
 
 }  // namespace brood
