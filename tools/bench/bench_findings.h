@@ -32,22 +32,22 @@ struct Findings {
     const BenchReport::Row* row = nullptr;
     Origin origin = Origin::kPeer;
     // Nothing if it has no figure.
-    std::optional<Summary> summary;
+    std::optional<Summary> summary = {};
     // Against the floor: "0.86 of floor-fork". Empty for the floor itself, and
     // where one of the two has no figure.
-    std::string verdict;
+    std::string verdict = {};
     // What is to be known of the figure, or why there is none; may be empty.
-    std::string note;
+    std::string note = {};
   };
   Design design = Design::kFork;
   // The measure's floor, if it is of this design, else the first floor in it;
   // null if there is none.
   const BenchReport::Row* floor = nullptr;
   // The best median first; who has none is last.
-  std::vector<Rank> ranks;
+  std::vector<Rank> ranks = {};
   // "brood-fork serves 0.86 of what floor-fork does and 2.6 times what socat
   // does, the best of 5 peers"
-  std::string sentence;
+  std::string sentence = {};
 };
 
 // One for each design that has a row, in the order of designs.
