@@ -162,10 +162,20 @@ std::string SentenceOf(const BenchReport& report, const Measure& measure,
   }
   if (!close.empty()) {
     parts.push_back(absl::StrCat("against ", absl::StrJoin(close, " and "),
-                                 parts.empty() ? " " : " it is ",
+                                 parts.empty() ? ": " : " it is ",
                                  "too close to call"));
   }
-  return absl::StrCat(brood->server, " ", absl::StrJoin(parts, "; "));
+  std::string sentence =
+      absl::StrCat(brood->server, " ", absl::StrJoin(parts, "; "));
+  const bool limited =
+      GeneratorWasBusy(report, *brood) ||
+      std::any_of(others.begin(), others.end(), [&](const Other& other) {
+        return GeneratorWasBusy(report, *other.row);
+      });
+  if (limited) {
+    sentence += " (but the load generator may have been the limit)";
+  }
+  return sentence;
 }
 
 }  // namespace

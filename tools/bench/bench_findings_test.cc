@@ -74,7 +74,10 @@ TEST(BenchFindingsTest, TheSentenceFollowsFromTheFigures) {
             "brood-fork serves 0.86 of what floor-fork does and 2.6 times what "
             "socat does, the best of 2 peers");
   EXPECT_EQ(FindingsOf(report, report.measures[0])[1].sentence,
-            "brood-cat against tcpserver too close to call");
+            "brood-cat against tcpserver: too close to call");
+  EXPECT_EQ(FindingsOf(report, report.measures[0])[2].sentence,
+            "brood-prefork serves 0.91 of what floor-prefork does (but the "
+            "load generator may have been the limit)");
   EXPECT_EQ(FindingsOf(report, report.measures[0])[3].sentence,
             "brood-iterative: 19,000/s, and nobody to compare it with");
   EXPECT_EQ(Headline(report, report.measures[3]),

@@ -82,7 +82,8 @@ section { margin-top: 3rem; padding-top: 1.2rem; border-top: 1px solid var(--lin
 .bar { left: 0; top: .3rem; bottom: .3rem; border-radius: 0 2px 2px 0; }
 .dot { width: .8rem; height: .8rem; margin: -.4rem 0 0 -.4rem; top: 50%; border-radius: 50%; }
 .spread { top: 50%; height: 2px; margin-top: -1px; background: var(--spread); opacity: .75; min-width: 1px; }
-.figure { top: 50%; transform: translateY(-50%); padding-left: .5rem; white-space: nowrap; font-size: .9rem; font-variant-numeric: tabular-nums; }
+.figure { top: 50%; transform: translateY(-50%); margin-left: .35rem; padding: 0 .15rem; line-height: 1.2; background: var(--paper); white-space: nowrap; font-size: .9rem; font-variant-numeric: tabular-nums; }
+.dot + .figure { margin-left: .6rem; }
 .of-brood .figure { font-weight: 600; }
 .floor-line { top: 0; bottom: 0; border-left: 1px dashed var(--soft); opacity: .8; }
 .tick { top: 0; bottom: 0; border-left: 1px solid var(--line); }
@@ -98,6 +99,7 @@ section { margin-top: 3rem; padding-top: 1.2rem; border-top: 1px solid var(--lin
 table { border-collapse: collapse; width: 100%; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .9rem .3rem 0; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; }
+td:nth-child(3), th:nth-child(3) { padding-right: 1.6rem; }
 td:nth-child(2), td:nth-child(3), th.number { text-align: right; white-space: nowrap; }
 tbody th { padding-top: 1.4rem; }
 tbody .of-brood td:first-child { font-weight: 600; }

@@ -46,7 +46,7 @@ TEST(BenchTableTest, AMeasureIsItsFindingAndItsTable) {
       "### Connections a second\n"
       "\n"
       "**brood-fork serves 0.86 of what floor-fork does and 2.0 times what "
-      "socat does.**\n"
+      "socat does (but the load generator may have been the limit).**\n"
       "\n"
       "How: They come and go. More is better.\n"
       "\n"

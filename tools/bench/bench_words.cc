@@ -84,6 +84,8 @@ std::string SpreadOf(const Summary& summary, Unit unit) {
 }
 
 std::string RatioOf(double ratio) {
+  // "0.007 of" has too few digits to be seen.
+  if (ratio < 0.00995) return absl::StrCat("1/", WithCommas(1 / ratio), " of");
   if (ratio < 0.0995) return absl::StrFormat("%.2g of", ratio);
   if (ratio < 1) return absl::StrFormat("%.2f of", ratio);
   if (ratio < 1.995) return absl::StrFormat("%.2f times", ratio);

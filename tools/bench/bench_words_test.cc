@@ -66,7 +66,8 @@ TEST(BenchWordsTest, AFigureHasThreeDigitsAndTheUnitThatSuitsIt) {
 }
 
 TEST(BenchWordsTest, ARatioHasTheDigitsThatTellItFromOne) {
-  EXPECT_EQ(RatioOf(0.0031), "0.0031 of");
+  EXPECT_EQ(RatioOf(0.00031), "1/3,226 of");
+  EXPECT_EQ(RatioOf(0.031), "0.031 of");
   EXPECT_EQ(RatioOf(0.0999), "0.10 of");
   EXPECT_EQ(RatioOf(0.862), "0.86 of");
   EXPECT_EQ(RatioOf(1.04), "1.04 times");
