@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "brood/tools/bench/bench_run.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <random>
+#include <set>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "absl/algorithm/container.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/time.h"
+#include "brood/proc/posix.h"
+#include "brood/tests/find_program.h"
+#include "brood/tools/bench/bench_options.h"
+#include "brood/tools/bench/bench_report.h"
+#include "brood/tools/bench/contender.h"
+#include "brood/tools/bench/measure_list.h"
+#include "brood/tools/bench/measures.h"
+#include "brood/tools/bench/started_server.h"
+
+namespace brood {
+namespace {
+
+constexpr std::string_view kProcessCpu = "process_cpu";
+constexpr std::string_view kBaseline = "brood-iterative";
+
+struct Located {
+  Contender contender;
+  std::string program;
+};
+
+std::optional<std::string> Locate(const Contender& contender) {
+  if (!contender.package.empty()) return FindProgram(contender.program);
+  std::error_code error;
+  if (!std::filesystem::exists(contender.program, error)) return std::nullopt;
+  return contender.program;
+}
+
+std::string_view FloorOf(Design design) {
+  switch (design) {
+    case Design::kFork:
+      return "floor-fork";
+    case Design::kProgram:
+      return "floor-exec";
+    case Design::kPrefork:
+      return "floor-prefork";
+    case Design::kIterative:
+      return "";
+  }
+  return "";
+}
+
+class Bench {
+ public:
+  Bench(const BenchOptions& options, std::string folder,
+        const BenchWatch& watch)
+      : options_(options),
+        folder_(std::move(folder)),
+        watch_(watch),
+        measurer_({.quick = options.quick, .go_on = watch.go_on}) {}
+
+  absl::StatusOr<BenchReport> Run() {
+    Choose();
+    if (chosen_.empty()) {
+      return absl::NotFoundError(
+          "none of the contenders is on this machine, nor beside this program; "
+          "`bazel run //tools:bench` builds and finds those of this project");
+    }
+    std::mt19937_64 random(options_.seed);
+    for (int round = 0; round < options_.rounds; ++round) {
+      std::vector<size_t> order(chosen_.size());
+      for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+      std::shuffle(order.begin(), order.end(), random);
+      for (size_t i = 0; i < order.size(); ++i) {
+        Say(round, i, chosen_[order[i]].contender.name);
+        if (absl::Status s = MeasureOne(round, order[i]); !s.ok()) return s;
+      }
+      if (ids_.contains(std::string(kProcessCpu))) {
+        if (absl::Status s = ProcessCpu(round); !s.ok()) return s;
+      }
+    }
+    return std::move(report_);
+  }
+
+ private:
+  void Choose() {
+    report_.rounds = options_.rounds;
+    report_.seed = options_.seed;
+    report_.quick = options_.quick;
+    for (const Contender& contender : AllContenders()) {
+      const std::optional<std::string> program = Locate(contender);
+      if (contender.name == kBaseline && program.has_value()) {
+        baseline_ = Located{contender, *program};
+      }
+      if (!options_.only.empty() &&
+          !absl::c_linear_search(options_.only, contender.name)) {
+        continue;
+      }
+      if (!program.has_value()) {
+        report_.absent.push_back(
+            {.name = contender.name,
+             .why = contender.package.empty()
+                        ? absl::StrCat("there is no ", contender.program)
+                        : absl::StrCat("not installed; Debian has it in ",
+                                       contender.package)});
+        continue;
+      }
+      const Places places = {.program = *program};
+      report_.servers.push_back(
+          {.name = contender.name,
+           .origin = contender.origin,
+           .design = contender.design,
+           .command = absl::StrJoin(CommandOf(contender, places), " "),
+           .config = ConfigOf(contender, places)});
+      chosen_.push_back({contender, *program});
+    }
+    for (const MeasureKind& kind : AllMeasures()) {
+      const std::string id(kind.id);
+      if (!options_.measures.empty() &&
+          !absl::c_linear_search(options_.measures, id)) {
+        continue;
+      }
+      ids_.insert(id);
+      BenchReport::Measure measure = {.id = id,
+                                      .title = std::string(kind.title),
+                                      .how = std::string(kind.how),
+                                      .unit = kind.unit,
+                                      .better = kind.better};
+      const Design design =
+          chosen_.empty() ? Design::kFork : chosen_.front().contender.design;
+      measure.floor = std::string(FloorOf(design));
+      for (const Located& located : chosen_) {
+        measure.rows.push_back(
+            {.server = located.contender.name,
+             .samples = Samples(static_cast<size_t>(options_.rounds))});
+      }
+      report_.measures.push_back(std::move(measure));
+    }
+    began_ = MonotonicNow();
+  }
+
+  void Say(int round, size_t turn, std::string_view name) {
+    const size_t done = static_cast<size_t>(round) * chosen_.size() + turn;
+    const size_t all = static_cast<size_t>(options_.rounds) * chosen_.size();
+    std::string left;
+    if (done > 0) {
+      const absl::Duration each = (MonotonicNow() - began_) / done;
+      left = absl::StrCat(", ",
+                          absl::FormatDuration(absl::Ceil(each * (all - done),
+                                                          absl::Seconds(1))),
+                          " left");
+    }
+    watch_.say(absl::StrCat("round ", round + 1, " of ", options_.rounds, ": ",
+                            name, " (", done, " of ", all, left, ")"));
+  }
+
+  void Put(int round, size_t who, std::string_view id, const Figure& figure) {
+    for (BenchReport::Measure& measure : report_.measures) {
+      if (measure.id != id) continue;
+      BenchReport::Row& row = measure.rows[who];
+      row.samples[static_cast<size_t>(round)] = figure.value;
+      row.generator_was_busy += figure.generator_was_busy ? 1 : 0;
+      if (!figure.failure.empty()) row.failure = figure.failure;
+    }
+  }
+
+  absl::StatusOr<StartedServer> Start(const Located& located) {
+    const std::string folder = absl::StrCat(folder_, "/", ++started_);
+    std::error_code error;
+    std::filesystem::create_directory(folder, error);
+    if (error) return absl::UnavailableError(error.message());
+    return StartedServer::Start(located.contender, located.program, folder);
+  }
+
+  absl::Status MeasureOne(int round, size_t who) {
+    const auto fail = [&](std::string_view why) {
+      for (const std::string& id : ids_) {
+        if (id == kProcessCpu) continue;
+        Put(round, who, id, {.failure = std::string(why)});
+      }
+    };
+    if (!watch_.go_on()) return absl::CancelledError("stopped");
+    if (ids_.size() == ids_.count(std::string(kProcessCpu))) {
+      return absl::OkStatus();
+    }
+    absl::StatusOr<StartedServer> server = Start(chosen_[who]);
+    if (!server.ok()) {
+      fail(server.status().message());
+      return absl::OkStatus();
+    }
+    const absl::StatusOr<Figures> figures =
+        measurer_.Measure(*server, chosen_[who].contender, ids_);
+    const absl::StatusOr<absl::Duration> stopped = std::move(*server).Stop();
+    if (!figures.ok()) {
+      if (absl::IsCancelled(figures.status())) return figures.status();
+      fail(figures.status().message());
+      return absl::OkStatus();
+    }
+    for (const auto& [id, figure] : *figures) Put(round, who, id, figure);
+    return stopped.status();
+  }
+
+  absl::StatusOr<absl::Duration> CpuOf(const Located& located) {
+    absl::StatusOr<StartedServer> server = Start(located);
+    if (!server.ok()) return server.status();
+    const absl::Status loaded = measurer_.LoadForProcessCpu(*server);
+    const absl::StatusOr<absl::Duration> cpu = std::move(*server).Stop();
+    return loaded.ok() ? cpu : loaded;
+  }
+
+  // Of all in one go, so that little lies between one and what is taken off it.
+  absl::Status ProcessCpu(int round) {
+    if (!baseline_.has_value()) return absl::OkStatus();
+    watch_.say(absl::StrCat("round ", round + 1, " of ", options_.rounds,
+                            ": the cost of process control"));
+    const absl::StatusOr<absl::Duration> least = CpuOf(*baseline_);
+    if (!least.ok()) return least.status();
+    for (size_t who = 0; who < chosen_.size(); ++who) {
+      const Contender& contender = chosen_[who].contender;
+      if (contender.origin == Origin::kPeer) continue;
+      if (!watch_.go_on()) return absl::CancelledError("stopped");
+      if (contender.name == kBaseline) {
+        Put(round, who, kProcessCpu, {.value = 0});
+        continue;
+      }
+      const absl::StatusOr<absl::Duration> cpu = CpuOf(chosen_[who]);
+      if (cpu.ok()) {
+        Put(round, who, kProcessCpu,
+            {.value = absl::ToDoubleSeconds(*cpu - *least)});
+      } else if (absl::IsCancelled(cpu.status())) {
+        return cpu.status();
+      } else {
+        Put(round, who, kProcessCpu,
+            {.failure = std::string(cpu.status().message())});
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  const BenchOptions& options_;
+  std::string folder_;
+  const BenchWatch& watch_;
+  Measurer measurer_;
+  BenchReport report_;
+  std::vector<Located> chosen_;
+  std::optional<Located> baseline_;
+  std::set<std::string> ids_;
+  absl::Duration began_;
+  int started_ = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<BenchReport> RunBench(const BenchOptions& options,
+                                     const std::string& folder,
+                                     const BenchWatch& watch) {
+  return Bench(options, folder, watch).Run();
+}
+
+}  // namespace brood

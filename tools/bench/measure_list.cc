@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "brood/tools/bench/measure_list.h"
+
+#include <vector>
+
+#include "brood/tools/bench/bench_report.h"
+
+namespace brood {
+
+std::vector<MeasureKind> AllMeasures() {
+  return {
+      {"connections", "Connections a second",
+       "16 clients at once; each connects, has a line of 64 bytes echoed, and "
+       "closes.",
+       Unit::kPerSecond, Better::kMore},
+      {"latency_p50", "Time of a connection, median",
+       "Of the same run: from before connect until it is closed.",
+       Unit::kSeconds, Better::kLess},
+      {"latency_p99", "Time of a connection, 99 of 100",
+       "Of the same run: from before connect until it is closed.",
+       Unit::kSeconds, Better::kLess},
+      {"latency_p999", "Time of a connection, 999 of 1,000",
+       "Of the same run: from before connect until it is closed.",
+       Unit::kSeconds, Better::kLess},
+      {"with_10_idle", "A connection beside 10 idle ones",
+       "10 connections are held and say nothing; one client connects again and "
+       "again; the median time of a connection.",
+       Unit::kSeconds, Better::kLess},
+      {"with_1000_idle", "A connection beside 1,000 idle ones",
+       "1,000 connections are held and say nothing; one client connects again "
+       "and again; the median time of a connection.",
+       Unit::kSeconds, Better::kLess},
+      {"with_10000_idle", "A connection beside 10,000 idle ones",
+       "10,000 connections are held and say nothing; one client connects again "
+       "and again; the median time of a connection.",
+       Unit::kSeconds, Better::kLess},
+      {"idle_memory", "Memory of an idle connection",
+       "By how much MemAvailable of /proc/meminfo is less for 1,000 idle "
+       "connections, for each of them: with the kernel's part, and the "
+       "client's socket.",
+       Unit::kBytes, Better::kLess},
+      {"reap_latency", "From a child's end until it is reaped",
+       "One client after the other; the median time from when the child's "
+       "pidfd is readable until signal 0 finds nobody.",
+       Unit::kSeconds, Better::kLess},
+      {"messages_64", "Messages of 64 bytes a second",
+       "One client on one connection; the next message follows the answer.",
+       Unit::kPerSecond, Better::kMore},
+      {"bytes_64k", "Bytes a second in messages of 64 KiB",
+       "One client on one connection; the next message follows the answer; "
+       "what comes back is counted.",
+       Unit::kBytesPerSecond, Better::kMore},
+      {"zombies", "Zombies left after the measures",
+       "Children that have ended and are not reaped half a second after the "
+       "last client.",
+       Unit::kCount, Better::kLess},
+      {"process_cpu", "Processor time of process control",
+       "As in chapter 30 of Stevens' UNIX Network Programming: 5 clients at "
+       "once, 2,500 connections in all (500 with --quick), 4,000 bytes on "
+       "each, "
+       "here echoed; what the server and its children used, less what "
+       "brood-iterative used in the same round. Of brood and the floors.",
+       Unit::kSeconds, Better::kLess},
+  };
+}
+
+}  // namespace brood
