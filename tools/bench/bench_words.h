@@ -29,7 +29,7 @@ std::string FigureOf(double value, Unit unit);
 // "5,931/s .. 7,002/s".
 std::string SpreadOf(const Summary& summary, Unit unit);
 
-// "2.6 times", "0.86 of".
+// "2.6 times", "0.86 of", "1/142 of".
 std::string RatioOf(double ratio);
 
 // "2.6 times socat", "0.86 of floor-fork", "none, socat has some", "some,
