@@ -59,7 +59,7 @@ h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .5rem; }
 h2 { font-size: 1.3rem; line-height: 1.3; margin: .1rem 0 .4rem; text-wrap: balance; }
 h3 { font-size: .95rem; margin: 1.4rem 0 .4rem; }
 h3 span { font-weight: normal; color: var(--soft); }
-p { margin: .4rem 0; max-width: 44rem; }
+p { margin: .4rem 0; max-width: 44rem; text-wrap: pretty; }
 a { color: inherit; text-decoration-color: var(--brood); text-underline-offset: .2em; }
 .soft, figcaption { color: var(--soft); font-size: .9rem; }
 .soft p { margin: .2rem 0; }
