@@ -20,7 +20,7 @@ namespace {
 std::string WithCommas(double value) {
   std::string digits = absl::StrFormat("%.0f", value);
   for (size_t left = digits.size(); left > 3; left -= 3) {
-    digits.insert(left - 3, ",");
+    digits.insert(left - 3, 1, ',');
   }
   return digits;
 }

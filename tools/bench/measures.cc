@@ -300,12 +300,12 @@ absl::Status Measurer::Crowds(const StartedServer& server,
     plan.duration =
         effort_.quick ? absl::Milliseconds(100) : absl::Milliseconds(500);
     const absl::StatusOr<LoadResult> result = Run(plan);
-    absl::StatusOr<Figure> figure = result.status();
-    if (result.ok()) {
-      figure = FigureOf(absl::ToDoubleSeconds(result->connection.Quantile(0.5)),
-                        *result);
-    }
-    if (absl::Status s = Keep(std::move(figure), figures[id]); !s.ok()) {
+    const absl::StatusOr<Figure> figure =
+        result.ok()
+            ? FigureOf(absl::ToDoubleSeconds(result->connection.Quantile(0.5)),
+                       *result)
+            : absl::StatusOr<Figure>(result.status());
+    if (absl::Status s = Keep(figure, figures[id]); !s.ok()) {
       return s;
     }
   }
