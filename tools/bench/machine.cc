@@ -35,8 +35,8 @@ std::string Processor() {
     if (!absl::StartsWith(line, "model name")) continue;
     const size_t colon = line.find(':');
     if (colon == std::string::npos) continue;
-    return std::string(absl::StripAsciiWhitespace(
-        std::string_view(line).substr(colon + 1)));
+    return std::string(
+        absl::StripAsciiWhitespace(std::string_view(line).substr(colon + 1)));
   }
   return "";
 }
