@@ -60,10 +60,11 @@ Program DropFrom(const AddressRange& range) {
     uint32_t mask;
   };
   std::vector<Word> words;
-  for (int bits = range.prefix_length(), i = 0; bits > 0; bits -= 32, ++i) {
+  size_t first = 0;
+  for (int bits = range.prefix_length(); bits > 0; bits -= 32, first += 4) {
     const uint32_t mask = bits >= 32 ? ~uint32_t{0} : ~(~uint32_t{0} >> bits);
     uint32_t value = 0;
-    std::memcpy(&value, &range.first_host()[static_cast<size_t>(4 * i)],
+    std::memcpy(&value, &range.first_host()[first],
                 sizeof(value));
     words.push_back({.value = ntohl(value), .mask = mask});
   }

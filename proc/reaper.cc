@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstdint>
 #include <ctime>
 #include <memory>
@@ -125,7 +126,11 @@ Reaper& Reaper::operator=(Reaper&& other) noexcept {
 Reaper::~Reaper() {
   if (IsForkedCopy()) {
     // Where the table was there is nothing; so nobody may take it apart.
-    if (queue_ != nullptr) (void)new Children(std::move(children_));
+    if (queue_ != nullptr) {
+      alignas(Children) std::array<std::byte, sizeof(Children)> never_destroyed;
+      std::construct_at(reinterpret_cast<Children*>(never_destroyed.data()),
+                        std::move(children_));
+    }
     return;
   }
   // All at once, so that they die side by side and not one after another, and

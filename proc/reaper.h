@@ -142,6 +142,7 @@ class Reaper {
 
     explicit Allocator(bool unforked) : unforked_(unforked) {}
     template <typename U>
+    // NOLINTNEXTLINE(google-explicit-constructor): as in unforked.h.
     explicit(false) Allocator(const Allocator<U>& other)
         : unforked_(other.unforked()) {}
 

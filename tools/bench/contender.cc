@@ -243,6 +243,7 @@ std::vector<Contender> AllContenders() {
 std::vector<std::string> CommandOf(const Contender& contender,
                                    const Places& places) {
   std::vector<std::string> command;
+  command.reserve(contender.command.size());
   for (const std::string& argument : contender.command) {
     command.push_back(Fill(argument, contender, places));
   }

@@ -41,7 +41,7 @@ class EchoPattern {
  public:
   static constexpr size_t kPeriod = 65'521;
   // What At() yields at once, and what is worth one call of the kernel.
-  static constexpr size_t kMaxPiece = 256 * 1024;
+  static constexpr size_t kMaxPiece = 1 << 18;
 
   // Lines of `line` bytes, 0 for none.
   explicit EchoPattern(size_t line = 0);

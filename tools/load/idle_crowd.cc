@@ -47,6 +47,7 @@ absl::StatusOr<IdleCrowd> IdleCrowd::Gather(const LoadPlan& plan) {
 
 absl::StatusOr<size_t> IdleCrowd::StillConnected() const {
   std::vector<pollfd> items;
+  items.reserve(connections_.size());
   for (const UniqueFd& connection : connections_) {
     items.push_back(
         {.fd = connection.get(), .events = POLLIN | POLLRDHUP, .revents = 0});

@@ -162,13 +162,14 @@ void AppendGenerator(const LoadPlan& plan, const LoadResult& result,
   } else {
     absl::StrAppendFormat(&text, "generator   used %.0f %% of %s", used,
                           processors);
-    absl::StrAppendFormat(
-        &text,
-        used + waited > 100 * kBusy
-            ? ", and waited for one %.0f %% of the time: others, "
-              "perhaps the server, had them\n"
-            : ", waited for one %.0f %%\n",
-        waited);
+    if (used + waited > 100 * kBusy) {
+      absl::StrAppendFormat(&text,
+                            ", and waited for one %.0f %% of the time: others, "
+                            "perhaps the server, had them\n",
+                            waited);
+    } else {
+      absl::StrAppendFormat(&text, ", waited for one %.0f %%\n", waited);
+    }
   }
   if (FewPorts(plan, result)) {
     absl::StrAppend(&text,

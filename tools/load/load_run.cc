@@ -160,6 +160,7 @@ LoadProgress Sum(const std::vector<Worker>& workers) {
 // Waits until one of them has something to say, or for a while.
 absl::Status ListenTo(std::vector<Worker>& workers) {
   std::vector<pollfd> items;
+  items.reserve(workers.size());
   for (const Worker& worker : workers) {
     items.push_back({.fd = worker.out.get(), .events = POLLIN, .revents = 0});
   }
