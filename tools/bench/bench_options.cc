@@ -53,8 +53,8 @@ absl::Status ReadNames(std::string_view flag, std::string_view value,
 FlagTable FlagsInto(BenchOptions& options) {
   return FlagTable(
       {{.name = "quick",
-        .what = "look for a shorter time, in three rounds, and hold no crowd "
-                "of 10,000: two minutes in all",
+        .what = "look for a shorter time, in three rounds, hold a crowd of "
+                "1,000 in the first only and none of 10,000",
         .parse =
             [&options](std::string_view value) {
               return AllowedIf(ReadBool(value, options.quick));
