@@ -32,7 +32,6 @@ namespace brood {
 namespace {
 
 constexpr std::string_view kProcessCpu = "process_cpu";
-constexpr std::string_view kBaseline = "brood-iterative";
 
 struct Located {
   Contender contender;
@@ -99,9 +98,6 @@ class Bench {
     report_.quick = options_.quick;
     for (const Contender& contender : AllContenders()) {
       const std::optional<std::string> program = Locate(contender);
-      if (contender.name == kBaseline && program.has_value()) {
-        baseline_ = Located{contender, *program};
-      }
       if (!options_.only.empty() &&
           !absl::c_linear_search(options_.only, contender.name)) {
         continue;
@@ -224,25 +220,15 @@ class Bench {
     return loaded.ok() ? cpu : loaded;
   }
 
-  // Of all in one go, so that little lies between one and what is taken off it.
   absl::Status ProcessCpu(int round) {
-    if (!baseline_.has_value()) return absl::OkStatus();
     watch_.say(absl::StrCat("round ", round + 1, " of ", options_.rounds,
-                            ": the cost of process control"));
-    const absl::StatusOr<absl::Duration> least = CpuOf(*baseline_);
-    if (!least.ok()) return least.status();
+                            ": what serving costs"));
     for (size_t who = 0; who < chosen_.size(); ++who) {
-      const Contender& contender = chosen_[who].contender;
-      if (contender.origin == Origin::kPeer) continue;
+      if (chosen_[who].contender.origin == Origin::kPeer) continue;
       if (!watch_.go_on()) return absl::CancelledError("stopped");
-      if (contender.name == kBaseline) {
-        Put(round, who, kProcessCpu, {.value = 0});
-        continue;
-      }
       const absl::StatusOr<absl::Duration> cpu = CpuOf(chosen_[who]);
       if (cpu.ok()) {
-        Put(round, who, kProcessCpu,
-            {.value = absl::ToDoubleSeconds(*cpu - *least)});
+        Put(round, who, kProcessCpu, {.value = absl::ToDoubleSeconds(*cpu)});
       } else if (absl::IsCancelled(cpu.status())) {
         return cpu.status();
       } else {
@@ -259,7 +245,6 @@ class Bench {
   Measurer measurer_;
   BenchReport report_;
   std::vector<Located> chosen_;
-  std::optional<Located> baseline_;
   std::set<std::string> ids_;
   absl::Duration began_;
   int started_ = 0;

@@ -37,11 +37,13 @@ std::vector<MeasureKind> AllMeasures() {
       {"idle_memory", "Memory of an idle connection",
        "By how much MemAvailable of /proc/meminfo is less for 1,000 idle "
        "connections, for each of them: with the kernel's part, and the "
-       "client's socket.",
+       "client's socket. What else the machine does is in it.",
        Unit::kBytes, Better::kLess},
       {"reap_latency", "From a child's end until it is reaped",
-       "One client after the other; the median time from when the child's "
-       "pidfd is readable until signal 0 finds nobody.",
+       "One client after the other; the median time from when the bench hears "
+       "of a child's end, by its pidfd, until signal 0 finds nobody. The "
+       "server may hear of it first: below a microsecond the child had been "
+       "reaped before the bench could look.",
        Unit::kSeconds, Better::kLess},
       {"messages_64", "Messages of 64 bytes a second",
        "One client on one connection; the next message follows the answer.",
@@ -54,12 +56,12 @@ std::vector<MeasureKind> AllMeasures() {
        "Children that have ended and are not reaped half a second after the "
        "last client.",
        Unit::kCount, Better::kLess},
-      {"process_cpu", "Processor time of process control",
+      {"process_cpu", "Processor time of serving",
        "As in chapter 30 of Stevens' UNIX Network Programming: 5 clients at "
        "once, 2,500 connections in all (500 with --quick), 4,000 bytes on "
-       "each, "
-       "here echoed; what the server and its children used, less what "
-       "brood-iterative used in the same round. Of brood and the floors.",
+       "each, here echoed; what the server and its children used from their "
+       "start to their end. Stevens takes off what his iterative server used; "
+       "brood's has a process for each client too, so nothing is taken off.",
        Unit::kSeconds, Better::kLess},
   };
 }

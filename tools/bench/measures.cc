@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <fstream>
 #include <set>
 #include <string>
@@ -70,6 +71,21 @@ absl::StatusOr<int64_t> MemAvailable() {
     std::getline(file, unit);
   }
   return absl::NotFoundError("/proc/meminfo has no MemAvailable");
+}
+
+// When what others have just given back has arrived, as well as can be told.
+absl::StatusOr<int64_t> SettledMemAvailable() {
+  constexpr int64_t kStill = 256 << 10;
+  constexpr int kLooks = 40;
+  constexpr int kPause = 25;  // Milliseconds.
+  absl::StatusOr<int64_t> last = MemAvailable();
+  for (int i = 0; i < kLooks && last.ok(); ++i) {
+    (void)poll(nullptr, 0, kPause);
+    const absl::StatusOr<int64_t> now = MemAvailable();
+    if (!now.ok() || std::abs(*now - *last) < kStill) return now;
+    last = now;
+  }
+  return last;
 }
 
 double Median(std::vector<double> values) {
@@ -245,7 +261,7 @@ absl::StatusOr<Figure> Measurer::Zombies(const StartedServer& server) const {
 absl::Status Measurer::Crowds(const StartedServer& server,
                               const std::set<std::string>& ids,
                               Figures& figures) const {
-  const absl::StatusOr<int64_t> before = MemAvailable();
+  const absl::StatusOr<int64_t> before = SettledMemAvailable();
   if (!before.ok()) return before.status();
   std::vector<IdleCrowd> crowd;
   size_t held = 0;
@@ -281,10 +297,13 @@ absl::Status Measurer::Crowds(const StartedServer& server,
       crowd.push_back(*std::move(chunk));
     }
     if (for_memory || (size > kCrowdForMemory && each == 0)) {
-      const absl::StatusOr<int64_t> now = MemAvailable();
+      const absl::StatusOr<int64_t> now = SettledMemAvailable();
       if (!now.ok()) return now.status();
       if (held > 0) each = (*before - *now) / static_cast<int64_t>(held);
-      if (for_memory) {
+      if (for_memory && failure.empty() && each <= 0) {
+        figures["idle_memory"] = {.failure =
+                                      "others gave back more memory meanwhile"};
+      } else if (for_memory) {
         figures["idle_memory"] =
             failure.empty() ? Figure{.value = static_cast<double>(each)}
                             : Figure{.failure = failure};

@@ -35,7 +35,8 @@ constexpr auto kFlagsOfOthers = std::to_array<std::string_view>({
     "jobs",
     "runs_per_test",
     "test_filter",
-    "forest",                 // ps
+    "forest",  // ps
+    "ppid",
     "no-install-recommends",  // apt-get
     "yes",
 });
