@@ -64,8 +64,7 @@ Program DropFrom(const AddressRange& range) {
   for (int bits = range.prefix_length(); bits > 0; bits -= 32, first += 4) {
     const uint32_t mask = bits >= 32 ? ~uint32_t{0} : ~(~uint32_t{0} >> bits);
     uint32_t value = 0;
-    std::memcpy(&value, &range.first_host()[first],
-                sizeof(value));
+    std::memcpy(&value, &range.first_host()[first], sizeof(value));
     words.push_back({.value = ntohl(value), .mask = mask});
   }
   const bool ipv4 = range.family() == AF_INET;

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/tools/bench/bench_findings.h"
 
-#include <gtest/gtest.h>
-
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,6 +8,7 @@
 #include "brood/tools/bench/bench_report.h"
 #include "brood/tools/bench/contender.h"
 #include "brood/tools/bench/made_up_report.h"
+#include "gtest/gtest.h"
 
 namespace brood {
 namespace {

@@ -127,6 +127,7 @@ std::vector<std::string> ComparisonsOf(const BenchReport& report,
 
 std::string JsonOfMeasure(const BenchReport& report, const Measure& measure) {
   std::vector<std::string> rows;
+  rows.reserve(measure.rows.size());
   for (const Row& row : measure.rows) rows.push_back(JsonOfRow(row));
   return Object(
       {{"id", String(measure.id)},
@@ -154,6 +155,7 @@ std::string JsonOfMachine(const BenchReport::Machine& machine) {
 
 std::string JsonOf(const BenchReport& report) {
   std::vector<std::string> servers;
+  servers.reserve(report.servers.size());
   for (const BenchReport::Server& server : report.servers) {
     servers.push_back(Object({{"name", String(server.name)},
                               {"origin", String(NameOf(server.origin))},
@@ -162,11 +164,13 @@ std::string JsonOf(const BenchReport& report) {
                               {"config", String(server.config)}}));
   }
   std::vector<std::string> absent;
+  absent.reserve(report.absent.size());
   for (const BenchReport::Absent& one : report.absent) {
     absent.push_back(
         Object({{"name", String(one.name)}, {"why", String(one.why)}}));
   }
   std::vector<std::string> measures;
+  measures.reserve(report.measures.size());
   for (const Measure& measure : report.measures) {
     measures.push_back(JsonOfMeasure(report, measure));
   }

@@ -1,23 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/tools/bench/bench_json.h"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
-#include <cstdlib>
 #include <fstream>
 #include <optional>
 #include <string>
 
+#include "absl/status/status_matchers.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "brood/proc/child.h"
+#include "brood/proc/exit_status.h"
+#include "brood/proc/spawn.h"
 #include "brood/tests/find_program.h"
 #include "brood/tools/bench/bench_report.h"
 #include "brood/tools/bench/contender.h"
 #include "brood/tools/bench/made_up_report.h"
+#include "gtest/gtest.h"
 
 namespace brood {
 namespace {
+
+using ::absl_testing::IsOk;
+using ::absl_testing::IsOkAndHolds;
 
 bool WriteJson(const BenchReport& report, const std::string& path) {
   return static_cast<bool>(std::ofstream(path) << JsonOf(report));
@@ -44,15 +50,13 @@ assert len(m['comparisons']) == 15 + 1 + 1
 
 TEST(BenchJsonTest, HeaderExampleIsReadByAnotherProgram) {
   const std::string path = absl::StrCat(testing::TempDir(), "/report.json");
-  const std::string reader = absl::StrCat(testing::TempDir(), "/reader.py");
   ASSERT_TRUE(WriteJson(MadeUpReport(), path));
   const std::optional<std::string> python = FindProgram("python3");
   if (!python.has_value()) GTEST_SKIP() << NoProgram("python3");
-  std::ofstream(reader) << kReader;
-  EXPECT_EQ(
-      std::system(
-          absl::StrCat(*python, " -E -S '", reader, "' '", path, "'").c_str()),
-      0);
+  absl::StatusOr<Child> reader =
+      Spawn({*python, "-E", "-S", "-c", kReader, path});
+  ASSERT_THAT(reader, IsOk());
+  EXPECT_THAT(reader->Wait(), IsOkAndHolds(ExitStatus::Exited(0)));
 }
 
 TEST(BenchJsonTest, ALittleReportInFull) {

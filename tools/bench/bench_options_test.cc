@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/tools/bench/bench_options.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/status_matchers.h"
 #include "absl/status/statusor.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
 
 namespace brood {
 namespace {

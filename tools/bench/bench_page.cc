@@ -208,9 +208,14 @@ class Scale {
   // Round figures to draw lines at; a few.
   std::vector<double> Ticks() const {
     const double step = unit_ == Unit::kBytes ? 16 : 10;
-    double tick = std::pow(step, std::ceil(std::log(least_) / std::log(step)));
+    const double log_step = std::log(step);
+    const auto first = static_cast<int>(std::ceil(std::log(least_) / log_step));
+    const auto last =
+        static_cast<int>(std::floor(std::log(greatest_) / log_step));
     std::vector<double> ticks;
-    for (; tick <= greatest_; tick *= step) ticks.push_back(tick);
+    for (int power = first; power <= last; ++power) {
+      ticks.push_back(std::pow(step, power));
+    }
     while (ticks.size() > kMostTicks) {
       std::vector<double> every_second;
       for (size_t i = 0; i < ticks.size(); i += 2) {
@@ -431,6 +436,7 @@ std::string ServersOf(const BenchReport& report) {
 
 std::string PageOf(const BenchReport& report) {
   std::vector<std::vector<Findings>> findings;
+  findings.reserve(report.measures.size());
   for (const Measure& measure : report.measures) {
     findings.push_back(FindingsOf(report, measure));
   }

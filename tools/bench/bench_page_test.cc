@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/tools/bench/bench_page.h"
 
-#include <gtest/gtest.h>
-
 #include <cstddef>
 #include <cstdlib>
 #include <fstream>
@@ -16,6 +14,7 @@
 #include "brood/tools/bench/bench_findings.h"
 #include "brood/tools/bench/bench_report.h"
 #include "brood/tools/bench/made_up_report.h"
+#include "gtest/gtest.h"
 
 namespace brood {
 namespace {

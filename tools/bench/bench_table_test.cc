@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/tools/bench/bench_table.h"
 
-#include <gtest/gtest.h>
-
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -13,6 +11,7 @@
 #include "brood/tools/bench/bench_report.h"
 #include "brood/tools/bench/contender.h"
 #include "brood/tools/bench/made_up_report.h"
+#include "gtest/gtest.h"
 
 namespace brood {
 namespace {

@@ -2,8 +2,6 @@
 //
 // The real program, as a person sees it: one short comparison, and one that is
 // stopped.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include <csignal>
 #include <cstdlib>
@@ -20,6 +18,8 @@
 #include "brood/proc/exit_status.h"
 #include "brood/proc/process_table.h"
 #include "brood/proc/spawn.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
 
 namespace brood {
 namespace {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/tools/bench/bench_words.h"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <optional>
 #include <string>
@@ -11,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "brood/tools/bench/bench_report.h"
 #include "brood/tools/bench/samples.h"
+#include "gtest/gtest.h"
 
 namespace brood {
 namespace {

@@ -131,6 +131,7 @@ absl::StatusOr<absl::Duration> WaitForReap(
     const std::vector<UniqueFd>& children) {
   constexpr absl::Duration kLongest = absl::Seconds(1);
   std::vector<pollfd> ends;
+  ends.reserve(children.size());
   for (const UniqueFd& child : children) {
     ends.push_back({.fd = child.get(), .events = POLLIN, .revents = 0});
   }
