@@ -3,7 +3,7 @@
 // ThisMachine() is where and when a comparison is run, for its report.
 //
 //   void SayWhere(BenchReport& report) {
-//     report.machine = ThisMachine("/home/me/brood", "bench --quick");
+//     report.machine = ThisMachine("/src/brood", "bench --quick");
 //   }
 //
 // What it is not: complete. What cannot be read is left empty, and is no error.
