@@ -9,7 +9,6 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <cstddef>
 #include <cstdint>
 #include <ctime>
 #include <memory>
@@ -79,7 +78,8 @@ Reaper::Reaper(UniqueFd epoll, std::unique_ptr<ExitQueue> queue)
     : epoll_(std::move(epoll)),
       queue_(std::move(queue)),
       owner_(getpid()),
-      children_(Children::allocator_type(queue_ != nullptr)) {}
+      children_(std::make_unique<Children>(
+          Children::allocator_type(queue_ != nullptr))) {}
 
 bool Reaper::IsForkedCopy() const { return owner_ != getpid(); }
 
@@ -90,8 +90,9 @@ Reaper::Reaper(Reaper&& other) noexcept
       timer_set_to_(std::exchange(other.timer_set_to_, kNever)),
       next_look_(std::exchange(other.next_look_, kNever)),
       owner_(other.owner_),
-      children_(std::exchange(other.children_,
-                              Children(other.children_.get_allocator()))),
+      children_(std::exchange(
+          other.children_,
+          std::make_unique<Children>(other.children_->get_allocator()))),
       ended_(std::exchange(other.ended_, {})),
       without_pidfd_(std::exchange(other.without_pidfd_, 0)),
       silent_(std::exchange(other.silent_, 0)),
@@ -108,12 +109,7 @@ Reaper& Reaper::operator=(Reaper&& other) noexcept {
   std::swap(timer_set_to_, former.timer_set_to_);
   std::swap(next_look_, former.next_look_);
   std::swap(owner_, former.owner_);
-  // Each with its memory. To swap or to assign would leave that where it is.
-  Children children = std::move(children_);
-  std::destroy_at(&children_);
-  std::construct_at(&children_, std::move(former.children_));
-  std::destroy_at(&former.children_);
-  std::construct_at(&former.children_, std::move(children));
+  std::swap(children_, former.children_);
   std::swap(ended_, former.ended_);
   std::swap(without_pidfd_, former.without_pidfd_);
   std::swap(silent_, former.silent_);
@@ -126,18 +122,14 @@ Reaper& Reaper::operator=(Reaper&& other) noexcept {
 Reaper::~Reaper() {
   if (IsForkedCopy()) {
     // Where the table was there is nothing; so nobody may take it apart.
-    if (queue_ != nullptr) {
-      alignas(Children) std::array<std::byte, sizeof(Children)> never_destroyed;
-      std::construct_at(reinterpret_cast<Children*>(never_destroyed.data()),
-                        std::move(children_));
-    }
+    if (queue_ != nullptr) (void)children_.release();
     return;
   }
   // All at once, so that they die side by side and not one after another, and
   // within one time for all.
   (void)SignalAll(SIGKILL);
   const absl::Time deadline = absl::Now() + kTimeToDie;
-  for (auto& [pid, entry] : children_) std::move(entry.child).Drop(deadline);
+  for (auto& [pid, entry] : *children_) std::move(entry.child).Drop(deadline);
 }
 
 std::optional<int> Reaper::exit_signal() const {
@@ -153,15 +145,15 @@ absl::Status Reaper::Add(Child&& child, uint64_t tag) {
   const pid_t pid = child.pid();
   if (absl::Status s = GiveWay(pid); !s.ok()) return s;
   if (absl::Status s = WatchWith(epoll_, pidfd, pid); !s.ok()) return s;
-  children_.emplace(pid, Entry{std::move(child), tag});
+  children_->emplace(pid, Entry{std::move(child), tag});
   return SetTimer();
 }
 
 // A new child has the pid of one that is still here: somebody else has reaped
 // that one, and the kernel has handed out its number again.
 absl::Status Reaper::GiveWay(pid_t pid) {
-  const auto it = children_.find(pid);
-  if (it == children_.end()) return absl::OkStatus();
+  const auto it = children_->find(pid);
+  if (it == children_->end()) return absl::OkStatus();
   Child& child = it->second.child;
   ExitStatus status = ExitStatus::Lost();
   if (child.fd() == -1) {
@@ -187,7 +179,7 @@ void Reaper::Forget(Children::iterator it) {
     // pidfd, and epoll forgets a descriptor only when its last copy is closed.
     (void)epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, pidfd, nullptr);
   }
-  children_.erase(it);
+  children_->erase(it);
 }
 
 void Reaper::CountOut(Entry& entry) {
@@ -217,7 +209,7 @@ absl::Status Reaper::AddWithoutPidfd(Child&& child, uint64_t tag) {
     const absl::Duration soon = silent ? kSilent : kAnnounced;
     next_look_ = std::min(next_look_, MonotonicNow() + soon);
   }
-  children_.emplace(pid, Entry{std::move(child), tag, /*without_pidfd=*/true});
+  children_->emplace(pid, Entry{std::move(child), tag, /*without_pidfd=*/true});
   ++without_pidfd_;
   silent_ += silent ? 1 : 0;
   return SetTimer();
@@ -236,8 +228,8 @@ absl::Status Reaper::NoticePidfd(Entry& entry) {
 }
 
 absl::Status Reaper::SignalGroup(pid_t pid, int signo) {
-  const auto it = children_.find(pid);
-  if (it == children_.end()) {
+  const auto it = children_->find(pid);
+  if (it == children_->end()) {
     return ErrnoStatus(ESRCH, absl::StrCat("signal process group ", pid));
   }
   const absl::Status status = it->second.child.SignalGroup(signo);
@@ -246,8 +238,8 @@ absl::Status Reaper::SignalGroup(pid_t pid, int signo) {
 }
 
 void Reaper::KillGroupAtEnd(pid_t pid) {
-  const auto it = children_.find(pid);
-  if (it != children_.end()) it->second.kill_group_at_end = true;
+  const auto it = children_->find(pid);
+  if (it != children_->end()) it->second.kill_group_at_end = true;
 }
 
 absl::StatusOr<bool> Reaper::LookAfter(Children::iterator it) {
@@ -266,14 +258,14 @@ absl::StatusOr<bool> Reaper::LookAfter(Children::iterator it) {
 
 absl::Status Reaper::LookAfterSome(size_t most) {
   if (to_look_after_.empty()) {
-    for (const auto& [pid, entry] : children_) {
+    for (const auto& [pid, entry] : *children_) {
       if (entry.without_pidfd) to_look_after_.push_back(pid);
     }
   }
   for (; most > 0 && !to_look_after_.empty(); --most) {
-    const auto it = children_.find(to_look_after_.back());
+    const auto it = children_->find(to_look_after_.back());
     to_look_after_.pop_back();
-    if (it == children_.end() || !it->second.without_pidfd) continue;
+    if (it == children_->end() || !it->second.without_pidfd) continue;
     if (absl::Status s = LookAfter(it).status(); !s.ok()) return s;
   }
   return absl::OkStatus();
@@ -335,8 +327,8 @@ absl::StatusOr<std::optional<Reaper::Exit>> Reaper::NextQueued() {
     const std::optional<pid_t> pid = queue_->Next();
     if (queue_->MayHaveLost()) look_after_all_ = true;
     if (!pid.has_value()) break;
-    const auto it = children_.find(*pid);
-    if (it == children_.end()) continue;
+    const auto it = children_->find(*pid);
+    if (it == children_->end()) continue;
     const absl::StatusOr<bool> looked = LookAfter(it);
     if (!looked.ok()) return looked.status();
     ended = *looked;
@@ -363,9 +355,9 @@ absl::StatusOr<std::optional<Reaper::Exit>> Reaper::NextByPidfd() {
     }
   }
   while (!ended_.empty()) {
-    const auto it = children_.find(ended_.back());
+    const auto it = children_->find(ended_.back());
     ended_.pop_back();
-    if (it == children_.end()) continue;
+    if (it == children_->end()) continue;
     const absl::StatusOr<bool> ended = LookAfter(it);
     if (!ended.ok()) return ended.status();
     if (*ended) break;
@@ -388,7 +380,7 @@ void Reaper::Hold(Entry& entry) {
 absl::Status Reaper::TimeToLook() {
   if (std::exchange(look_after_all_, false)) {
     to_look_after_.clear();
-    if (absl::Status s = LookAfterSome(children_.size()); !s.ok()) return s;
+    if (absl::Status s = LookAfterSome(children_->size()); !s.ok()) return s;
   } else if (MonotonicNow() >= next_look_) {
     if (absl::Status s = LookAfterSome(kLooksAtATime); !s.ok()) return s;
     next_look_ = MonotonicNow() + (silent_ > 0 ? kSilent : kAnnounced);
@@ -399,7 +391,7 @@ absl::Status Reaper::TimeToLook() {
 
 absl::Status Reaper::SignalAll(int signo) {
   absl::Status first;
-  for (auto& [pid, entry] : children_) {
+  for (auto& [pid, entry] : *children_) {
     absl::Status status = entry.child.Signal(signo);
     if (ErrnoOf(status) != ESRCH) first.Update(status);
     first.Update(NoticePidfd(entry));

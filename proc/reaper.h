@@ -107,10 +107,10 @@ class Reaper {
   absl::StatusOr<std::optional<Exit>> Next();
 
   // How many children there are whose end has not been reported.
-  size_t size() const { return children_.size() + found_.size(); }
+  size_t size() const { return children_->size() + found_.size(); }
   // Whether `pid` is a child that was added and has not been reaped: for
   // whoever waits for others, such as Orphans.
-  bool Contains(pid_t pid) const { return children_.contains(pid); }
+  bool Contains(pid_t pid) const { return children_->contains(pid); }
 
   // Sends `signo` to every child that has not ended. The first error, if any,
   // is returned after all have been tried; to have ended meanwhile is none.
@@ -198,7 +198,7 @@ class Reaper {
   absl::Duration next_look_ = kNever;
 
   pid_t owner_;
-  Children children_;
+  std::unique_ptr<Children> children_;
   std::vector<pid_t> ended_;  // Whose pidfd epoll has found readable.
   size_t without_pidfd_ = 0;
   size_t silent_ = 0;  // How many of those will not announce their end.
