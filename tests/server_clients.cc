@@ -19,6 +19,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "brood/net/address.h"
@@ -29,11 +30,16 @@
 namespace brood {
 
 Stream Come(const ServerProcess& server, int host) {
-  absl::StatusOr<Stream> stream = Stream::Connect(
-      server.address(), absl::InfiniteFuture(),
-      {.source = *Address::Parse(absl::StrCat("127.0.0.", host, ":0"))});
+  absl::StatusOr<Stream> stream = Knock(server, host);
   CHECK_OK(stream);
   return *std::move(stream);
+}
+
+absl::StatusOr<Stream> Knock(const ServerProcess& server, int host,
+                             absl::Duration patience) {
+  return Stream::Connect(
+      server.address(), absl::Now() + patience,
+      {.source = *Address::Parse(absl::StrCat("127.0.0.", host, ":0"))});
 }
 
 bool Echoes(Stream& stream, std::string_view text) {
@@ -46,6 +52,10 @@ bool Echoes(Stream& stream, std::string_view text) {
     echoed.append(buffer.data(), *got->bytes());
   }
   return echoed == text;
+}
+
+bool Echoes(absl::StatusOr<Stream> knocked) {
+  return knocked.ok() && Echoes(*knocked);
 }
 
 std::string ReadAll(Stream& stream) {
@@ -61,6 +71,11 @@ std::string ReadAll(Stream& stream) {
 bool IsReset(Stream& stream) {
   std::array<char, 1> byte;
   return ErrnoOf(stream.Read(absl::MakeSpan(byte)).status()) == ECONNRESET;
+}
+
+bool IsReset(absl::StatusOr<Stream> knocked) {
+  return knocked.ok() ? IsReset(*knocked)
+                      : ErrnoOf(knocked.status()) == ECONNRESET;
 }
 
 uint64_t StateOf(ServerProcess& server, std::string_view name) {

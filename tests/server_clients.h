@@ -23,6 +23,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "brood/net/stream.h"
 #include "brood/tests/server_process.h"
@@ -31,12 +32,19 @@ namespace brood {
 
 // A client from 127.0.0.`host`.
 Stream Come(const ServerProcess& server, int host = 1);
+// The same, who may not get in: whom a server resets, it may reset while he
+// connects still.
+absl::StatusOr<Stream> Knock(
+    const ServerProcess& server, int host,
+    absl::Duration patience = absl::InfiniteDuration());
 // Whether what it says comes back.
 bool Echoes(Stream& stream, std::string_view text = "x");
+bool Echoes(absl::StatusOr<Stream> knocked);
 // Up to the end or a reset.
 std::string ReadAll(Stream& stream);
 // Blocks until there is something to read, and says whether that is a reset.
 bool IsReset(Stream& stream);
+bool IsReset(absl::StatusOr<Stream> knocked);
 
 // A number of the line that says how things stand.
 uint64_t StateOf(ServerProcess& server, std::string_view name);

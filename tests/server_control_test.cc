@@ -164,8 +164,7 @@ TEST_F(ServerControlTest, SpeaksOfTheSourcesOfWorkersToo) {
     EXPECT_THAT(Answer("explain 127.0.0.2"),
                 HasSubstr("counts as 127.0.0.2: 1 connections, no limit; rate "
                           "1/h,1\nleft of the rate: 0 of 1\nnow: active 1 "));
-    Stream second = Come(server, 2);
-    EXPECT_FALSE(Echoes(second));
+    EXPECT_FALSE(Echoes(Knock(server, 2)));
   }
   EXPECT_EQ(Answer("forget 127.0.0.2"),
             "127.0.0.2: 0 left of its rate, now 1\n");
