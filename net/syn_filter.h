@@ -25,13 +25,14 @@
 // the filter, which finds nothing to drop among their packets.
 //
 // Errors: more than kMaxFilteredSources are InvalidArgument. Else what
-// setsockopt(2) says, with its errno: EPERM where the kernel wants CAP_NET_ADMIN
-// for it, as newer ones do (seen with Linux 6.18.44), or somebody has locked the
-// filter. A unix socket takes a filter, which does nothing there.
+// setsockopt(2) says, with its errno: EPERM where the kernel wants
+// CAP_NET_ADMIN for it, as newer ones do (seen with Linux 6.18.44), or somebody
+// has locked the filter. A unix socket takes a filter, which does nothing
+// there.
 //
 // Threads: any. Signals: none. Fork: the socket is shared, so the list is.
-// Rests on: socket(7) SO_ATTACH_FILTER; linux/filter.h; RFC 9293 section 3.1 for
-// the flags; RFC 6298 for the pauses.
+// Rests on: socket(7) SO_ATTACH_FILTER; linux/filter.h; RFC 9293 section 3.1
+// for the flags; RFC 6298 for the pauses.
 #ifndef BROOD_NET_SYN_FILTER_H_
 #define BROOD_NET_SYN_FILTER_H_
 

@@ -83,4 +83,16 @@ absl::StatusOr<std::string> Explain(std::string_view client, const Rules& rules,
       ExplainLimits(Admission::Client::Of(*peer, lengths), admission, now));
 }
 
+absl::StatusOr<std::string> ExplainForgotten(const Forgotten& forgotten) {
+  const std::string source = forgotten.source.ToString();
+  if (!forgotten.before.has_value() || !forgotten.now.has_value()) {
+    if (forgotten.heard_again) return absl::StrCat(source, ": heard again\n");
+    return absl::FailedPreconditionError(
+        "no rate is limited, so there is nothing to forget");
+  }
+  return absl::StrCat(source, ": ", *forgotten.before,
+                      " left of its rate, now ", *forgotten.now,
+                      forgotten.heard_again ? "; heard again\n" : "\n");
+}
+
 }  // namespace brood

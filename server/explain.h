@@ -32,6 +32,8 @@
 #ifndef BROOD_SERVER_EXPLAIN_H_
 #define BROOD_SERVER_EXPLAIN_H_
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -57,6 +59,17 @@ absl::StatusOr<std::string> Explain(
 std::string ExplainRule(std::string_view client, const Rules::Match& match);
 std::string ExplainLimits(const Admission::Client& client,
                           const Admission& admission, absl::Duration now);
+
+// What it meant that a source was forgotten: how many were left of its rate
+// before and are now, if there is one, and whether it had been shut out.
+// FailedPrecondition where there was nothing to forget.
+struct Forgotten {
+  SourceKey source;
+  std::optional<uint32_t> before;
+  std::optional<uint32_t> now;
+  bool heard_again;
+};
+absl::StatusOr<std::string> ExplainForgotten(const Forgotten& forgotten);
 
 }  // namespace brood
 

@@ -2,6 +2,7 @@
 #include "brood/server/explain.h"
 
 #include <iostream>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -117,6 +118,29 @@ TEST(ExplainTest, TakesAClientInEachOfItsForms) {
       Explain("2001:db8:1:2::7", Rules(), Admission({}), kNow,
               *SourceKey::Lengths::Create(32, 48)),
       IsOkAndHolds(::testing::HasSubstr("counts as 2001:db8:1::/48: ")));
+}
+
+TEST(ExplainTest, SaysWhatItMeantToForget) {
+  const SourceKey source = SourceKey::Of(*Address::Parse("192.0.2.7:9"));
+  EXPECT_THAT(
+      ExplainForgotten(
+          {.source = source, .before = 0, .now = 2, .heard_again = true}),
+      IsOkAndHolds("192.0.2.7: 0 left of its rate, now 2; heard again\n"));
+  EXPECT_THAT(
+      ExplainForgotten(
+          {.source = source, .before = 1, .now = 2, .heard_again = false}),
+      IsOkAndHolds("192.0.2.7: 1 left of its rate, now 2\n"));
+  EXPECT_THAT(ExplainForgotten({.source = source,
+                                .before = std::nullopt,
+                                .now = std::nullopt,
+                                .heard_again = true}),
+              IsOkAndHolds("192.0.2.7: heard again\n"));
+  EXPECT_THAT(ExplainForgotten({.source = source,
+                                .before = std::nullopt,
+                                .now = std::nullopt,
+                                .heard_again = false}),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       "no rate is limited, so there is nothing to forget"));
 }
 
 }  // namespace

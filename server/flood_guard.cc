@@ -23,7 +23,12 @@ bool FloodGuard::Count(const SourceKey& source, absl::Duration now) {
     entry.count = 0;
   }
   ++entry.count;
-  return entry.count >= threshold_ && ShutOut(entry, now);
+  return entry.count >= ThresholdOf(entry, now) && ShutOut(entry, now);
+}
+
+uint32_t FloodGuard::ThresholdOf(const Entry& entry, absl::Duration now) const {
+  const bool known = now - entry.shut_until < kForgotten;
+  return known ? std::max(threshold_ / kPartOfKnown, 1U) : threshold_;
 }
 
 bool FloodGuard::CountAll(const SourceKey& source, absl::Duration now) {
@@ -93,6 +98,11 @@ std::optional<absl::Duration> FloodGuard::ShutUntil(const SourceKey& source,
   const Entry* const entry = Find(source);
   if (entry == nullptr || entry->shut_until <= now) return std::nullopt;
   return entry->shut_until;
+}
+
+bool FloodGuard::WentOn(const SourceKey& source) const {
+  const Entry* const entry = Find(source);
+  return entry != nullptr && entry->penalty > kFirst;
 }
 
 std::optional<absl::Duration> FloodGuard::NextOpening(

@@ -17,10 +17,10 @@
 // A source of whom `threshold` are turned away within a second is shut out for
 // 0.9 s: for less than a second, so that a client that knocks meanwhile and
 // asks again a second later, as TCP does, is heard. If it goes on as soon as it
-// is back, it is shut out for twice as long, and so on to 7.2 s; a quiet time
-// of 15 s makes that forgotten. So a flood costs the server `threshold` times
-// the cost of turning one away, every 7 s, and what it was is over soon after
-// it ends.
+// is back, a sixteenth of the threshold is enough, and it is shut out for twice
+// as long, and so on to 7.2 s; a quiet time of 15 s makes that forgotten. So a
+// flood costs the server `threshold` times the cost of turning one away, and a
+// sixteenth of that every 7 s, and what it was is over soon after it ends.
 //
 // It remembers kRemembered sources, those who were turned away most, and shuts
 // out no more than kMostShut of them at a time. A source that is not an address
@@ -28,8 +28,8 @@
 //
 // Ownership: none. Errors: none. Threads: one. Signals: none. Fork: a value; a
 // copy counts for itself.
-// Rests on: Metwally, Agrawal, El Abbadi: "Efficient Computation of Frequent and
-// Top-k Elements in Data Streams" (space saving), for whom to remember.
+// Rests on: Metwally, Agrawal, El Abbadi: "Efficient Computation of Frequent
+// and Top-k Elements in Data Streams" (space saving), for whom to remember.
 #ifndef BROOD_SERVER_FLOOD_GUARD_H_
 #define BROOD_SERVER_FLOOD_GUARD_H_
 
@@ -53,6 +53,8 @@ class FloodGuard {
   static constexpr absl::Duration kFirst = absl::Milliseconds(900);
   static constexpr absl::Duration kLongest = absl::Milliseconds(7200);
   static constexpr absl::Duration kForgotten = absl::Seconds(15);
+  // Of the threshold, for who has been shut out and is not forgotten.
+  static constexpr uint32_t kPartOfKnown = 16;
 
   // 0: nobody is ever shut out.
   explicit FloodGuard(uint32_t threshold)
@@ -69,6 +71,8 @@ class FloodGuard {
   // Until when, if it is.
   std::optional<absl::Duration> ShutUntil(const SourceKey& source,
                                           absl::Duration now) const;
+  // Whether it went on after it had been shut out before.
+  bool WentOn(const SourceKey& source) const;
   // When the first of them is to be heard again.
   std::optional<absl::Duration> NextOpening(absl::Duration now) const;
   // Forgets what the source did.
@@ -85,6 +89,7 @@ class FloodGuard {
     absl::Duration penalty = absl::ZeroDuration();  // Of the last time.
   };
 
+  uint32_t ThresholdOf(const Entry& entry, absl::Duration now) const;
   const Entry* Find(const SourceKey& source) const;
   Entry& FindOrReplace(const AddressRange& network, absl::Duration now);
   bool ShutOut(Entry& entry, absl::Duration now);

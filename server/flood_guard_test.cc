@@ -125,7 +125,22 @@ TEST(FloodGuardTest, DoesNotCountThoseWhoHadComeBefore) {
   for (int i = 0; i < 4096; ++i) ASSERT_FALSE(guard.Count(flooder, now));
   EXPECT_EQ(guard.ShutUntil(flooder, now), until);
   now = until;
-  EXPECT_THAT(Flood(guard, flooder, now), Optional(10));
+  EXPECT_TRUE(guard.Shut(now).empty());
+}
+
+TEST(FloodGuardTest, HearsLessOfThoseWhoHaveBeenShutOutUntilThatIsForgotten) {
+  FloodGuard guard(160);
+  absl::Duration now = kStart;
+  const SourceKey flooder = Source("192.0.2.7");
+  EXPECT_THAT(Flood(guard, flooder, now), Optional(160));
+  now = *guard.ShutUntil(flooder, now);
+  EXPECT_EQ(Flood(guard, flooder, now, 9), std::nullopt);
+  EXPECT_FALSE(guard.WentOn(flooder));
+  EXPECT_THAT(Flood(guard, flooder, now), Optional(1));
+  EXPECT_TRUE(guard.WentOn(flooder));
+  EXPECT_THAT(Flood(guard, Source("192.0.2.8"), now), Optional(160));
+  now = *guard.ShutUntil(flooder, now) + FloodGuard::kForgotten;
+  EXPECT_THAT(Flood(guard, flooder, now), Optional(160));
 }
 
 TEST(FloodGuardTest, CountsANetworkOfIPv6AsOneAndUnixClientsNotAtAll) {

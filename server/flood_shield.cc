@@ -40,8 +40,7 @@ void FloodShield::ShutOut(const SourceKey& source, absl::Duration now) {
       absl::FormatDuration(guard_.ShutUntil(source, now).value_or(now) - now);
   observer_({.name = "shut_out",
              .sentence = absl::StrCat("shut out ", who, " for ", time, ": ",
-                                      guard_.threshold(),
-                                      " turned away within a second"),
+                                      Why(source)),
              .fields = {{"source", who}, {"time", time}}});
 }
 
@@ -75,8 +74,13 @@ std::string FloodShield::Explain(const SourceKey& source) const {
   const std::optional<absl::Duration> until = guard_.ShutUntil(source, now);
   if (!until.has_value()) return "";
   return absl::StrCat("shut out: for ", absl::FormatDuration(*until - now),
-                      " more, since ", guard_.threshold(),
-                      " were turned away within a second\n");
+                      " more: ", Why(source), "\n");
+}
+
+std::string FloodShield::Why(const SourceKey& source) const {
+  return guard_.WentOn(source)
+             ? "it went on after it had been shut out"
+             : absl::StrCat(guard_.threshold(), " turned away within a second");
 }
 
 bool FloodShield::Forget(const SourceKey& source) {

@@ -60,7 +60,7 @@ class FloodShield {
   // 0 if nobody is ever shut out.
   uint32_t threshold() const { return on() ? guard_.threshold() : 0; }
 
-  // "shut out: for 0.8s more, ..." as a line, or nothing.
+  // "shut out: for 0.8s more: ..." as a line, or nothing.
   std::string Explain(const SourceKey& source) const;
   // Hears the source again, and forgets what it did. Says whether it was shut
   // out.
@@ -71,6 +71,7 @@ class FloodShield {
   void ShutOut(const SourceKey& source, absl::Duration now);
   void Update(absl::Duration now);
   void OpenLater(absl::Duration now);
+  std::string Why(const SourceKey& source) const;
 
   FloodGuard guard_;
   PollLoop* loop_ = nullptr;

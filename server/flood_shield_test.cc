@@ -28,6 +28,7 @@ using ::absl_testing::IsOk;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::SizeIs;
 using ::testing::StartsWith;
 
 using Ranges = std::vector<AddressRange>;
@@ -91,6 +92,19 @@ TEST_F(FloodShieldTest, DropsAFloodAndHearsItsSourceAgainInTime) {
   EXPECT_LE(MonotonicNow() - began, absl::Seconds(5));
   EXPECT_THAT(dropped_, ElementsAre(ElementsAre(range_), IsEmpty()));
   EXPECT_EQ(shield_.Explain(flooder_), "");
+}
+
+TEST_F(FloodShieldTest, SaysOfWhoWentOnThatHeDid) {
+  Start();
+  Flood();
+  ASSERT_THAT(loop_.Run(), IsOk());
+  Flood();
+  ASSERT_THAT(told_, SizeIs(2));
+  EXPECT_EQ(told_.back(),
+            "shut out 192.0.2.7 for 1.8s: it went on after it had been shut "
+            "out");
+  EXPECT_THAT(shield_.Explain(flooder_), HasSubstr(": it went on"));
+  EXPECT_TRUE(shield_.Forget(flooder_));
 }
 
 TEST_F(FloodShieldTest, HearsASourceAtOnceThatIsToBeForgotten) {

@@ -245,16 +245,14 @@ absl::StatusOr<std::string> Gate::Forget(const Address& peer) {
   const bool was_shut_out = shield_.Forget(client.source);
   const absl::Duration now = MonotonicNow();
   const std::optional<uint32_t> before = admission_.TokensOf(client, now);
-  if (!before.has_value()) {
-    if (was_shut_out) return absl::StrCat(client.source, ": heard again\n");
-    return absl::FailedPreconditionError(
-        "no rate is limited, so there is nothing to forget");
-  }
-  const SourceKey source = admission_.Preview(client, now).source;
-  admission_.Refill(client);
-  return absl::StrCat(source, ": ", *before, " left of its rate, now ",
-                      *admission_.TokensOf(client, now),
-                      was_shut_out ? "; heard again\n" : "\n");
+  const SourceKey source = before.has_value()
+                               ? admission_.Preview(client, now).source
+                               : client.source;
+  if (before.has_value()) admission_.Refill(client);
+  return ExplainForgotten({.source = source,
+                           .before = before,
+                           .now = admission_.TokensOf(client, now),
+                           .heard_again = was_shut_out});
 }
 
 void Gate::TurnAwayAll(std::string_view why) {

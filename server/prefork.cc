@@ -42,6 +42,7 @@
 #include "brood/server/admission.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/connection_log.h"
+#include "brood/server/explain.h"
 #include "brood/server/patience.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/prefork_board.h"
@@ -814,16 +815,16 @@ absl::StatusOr<std::string> Prefork::Forget(const Address& peer) {
   const auto client = Admission::Client::Of(peer, terms_.source_lengths);
   const bool was_shut_out = shield_.Forget(client.source);
   const absl::Duration now = MonotonicNow();
-  std::optional<uint32_t> before;
-  if (sources_.has_value()) before = sources_->TokensOf(client, now);
-  if (!before.has_value()) {
-    if (was_shut_out) return absl::StrCat(client.source, ": heard again\n");
-    return ProcessModel::Forget(peer);
-  }
-  sources_->Refill(client);
-  return absl::StrCat(client.source, ": ", *before, " left of its rate, now ",
-                      *sources_->TokensOf(client, now),
-                      was_shut_out ? "; heard again\n" : "\n");
+  const auto tokens = [&]() -> std::optional<uint32_t> {
+    if (!sources_.has_value()) return std::nullopt;
+    return sources_->TokensOf(client, now);
+  };
+  const std::optional<uint32_t> before = tokens();
+  if (before.has_value()) sources_->Refill(client);
+  return ExplainForgotten({.source = client.source,
+                           .before = before,
+                           .now = tokens(),
+                           .heard_again = was_shut_out});
 }
 
 }  // namespace brood

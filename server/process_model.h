@@ -98,10 +98,7 @@ class ProcessModel {
   }
   // The rate of `peer`'s source begins anew. What was left of it, in a line;
   // FailedPrecondition where no rate is limited.
-  virtual absl::StatusOr<std::string> Forget(const Address& /*peer*/) {
-    return absl::FailedPreconditionError(
-        "no rate is limited, so there is nothing to forget");
-  }
+  virtual absl::StatusOr<std::string> Forget(const Address& peer) = 0;
 };
 
 }  // namespace brood

@@ -332,6 +332,9 @@ class FakeModel : public ProcessModel {
   }
   size_t active() const override { return active_; }
   bool Owns(pid_t pid) const override { return pid == own_; }
+  absl::StatusOr<std::string> Forget(const Address& /*peer*/) override {
+    return "";
+  }
   void SignalHandlers(int signo, EndCause cause) override {
     steps_.emplace_back(signo, cause);
     if (signo != SIGKILL) return;
