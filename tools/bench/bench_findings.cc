@@ -201,9 +201,9 @@ std::vector<Findings> FindingsOf(const BenchReport& report,
                    .summary = Summarise(row.samples)};
       rank.note = NoteOf(report, row, rank.summary.has_value());
       findings.ranks.push_back(std::move(rank));
-      const bool first_floor =
-          server.origin == Origin::kFloor && findings.floor == nullptr;
-      if (first_floor || row.server == measure.floor) findings.floor = &row;
+      if (server.origin == Origin::kFloor && findings.floor == nullptr) {
+        findings.floor = &row;
+      }
     }
     if (findings.ranks.empty()) continue;
     std::stable_sort(findings.ranks.begin(), findings.ranks.end(),

@@ -9,7 +9,8 @@
 //     return findings.front().ranks.front().row->server;
 //   }
 //
-// What it is not: an opinion. Every word follows from the figures, by Compare().
+// What it is not: an opinion. Every word follows from the figures, by
+// Compare().
 //
 // Ownership: they point into the report, which outlives them.
 //
@@ -40,8 +41,8 @@ struct Findings {
     std::string note = {};
   };
   Design design = Design::kFork;
-  // The measure's floor, if it is of this design, else the first floor in it;
-  // null if there is none.
+  // The first floor of this design, with which the others are compared; null if
+  // there is none.
   const BenchReport::Row* floor = nullptr;
   // The best median first; who has none is last.
   std::vector<Rank> ranks = {};

@@ -135,7 +135,6 @@ std::string JsonOfMeasure(const BenchReport& report, const Measure& measure) {
        {"how", String(measure.how)},
        {"unit", String(WordOf(measure.unit))},
        {"better", String(measure.better == Better::kMore ? "more" : "less")},
-       {"floor", String(measure.floor)},
        {"finding", String(HeadlineOf(FindingsOf(report, measure)))},
        {"rows", Lines(rows)},
        {"comparisons", Lines(ComparisonsOf(report, measure))}});

@@ -69,8 +69,7 @@ TEST(BenchJsonTest, ALittleReportInFull) {
                       .title = "Zombies",
                       .how = "Counted.",
                       .unit = Unit::kCount,
-                      .better = Better::kLess,
-                      .floor = "b"}};
+                      .better = Better::kLess}};
   report.measures[0].rows = {
       {.server = "a", .samples = {0.1, std::nullopt, HUGE_VAL}},
       {.server = "b", .generator_was_busy = 1, .failure = "gone"}};
@@ -83,7 +82,7 @@ TEST(BenchJsonTest, ALittleReportInFull) {
 ],"absent":[
 {"name":"d","why":"\"no\""}
 ],"measures":[
-{"id":"zombies","title":"Zombies","how":"Counted.","unit":"count","better":"less","floor":"b",)"
+{"id":"zombies","title":"Zombies","how":"Counted.","unit":"count","better":"less",)"
             R"("finding":"a: unknown, and nobody to compare it with","rows":[
 {"server":"a","samples":[0.1,null,null],"median":null,"least":0.1,"greatest":null,"generator_was_busy":0,"failure":""},
 {"server":"b","samples":[],"median":null,"least":null,"greatest":null,"generator_was_busy":1,"failure":"gone"}

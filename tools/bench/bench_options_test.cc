@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/status_matchers.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -23,6 +24,16 @@ using ::testing::Not;
 
 absl::StatusOr<BenchOptions> Parse(std::vector<std::string_view> args) {
   return ParseBenchOptions(args);
+}
+
+int RoundsOf(absl::Span<const std::string_view> args) {
+  const absl::StatusOr<BenchOptions> options = ParseBenchOptions(args);
+  return options.ok() ? options->rounds : 0;
+}
+
+TEST(BenchOptionsTest, HeaderExample) {
+  EXPECT_EQ(RoundsOf({"--rounds=7"}), 7);
+  EXPECT_EQ(RoundsOf({"--rounds=none"}), 0);
 }
 
 TEST(BenchOptionsTest, WithoutFlagsEverythingIsMeasuredInFiveRounds) {

@@ -112,7 +112,7 @@ TEST(BenchPageTest, EveryTextOfTheReportIsText) {
   report.rounds = 3;
   report.servers = {{.name = bad, .command = bad, .config = bad}};
   report.absent = {{.name = bad, .why = bad}};
-  report.measures = {{.id = bad, .title = bad, .how = bad, .floor = bad}};
+  report.measures = {{.id = bad, .title = bad, .how = bad}};
   report.measures[0].rows = {{.server = bad, .samples = {1, 2, 3}},
                              {.server = bad, .failure = bad}};
   const std::string page = PageOf(report);

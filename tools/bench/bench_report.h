@@ -9,8 +9,8 @@
 //        .unit = Unit::kPerSecond, .better = Better::kMore});
 //   std::string page = PageOf(report);
 //
-// What it is not: a verdict. Who is ahead of whom, and whether anybody can tell,
-// follows from the figures by Compare() in samples.h.
+// What it is not: a verdict. Who is ahead of whom, and whether anybody can
+// tell, follows from the figures by Compare() in samples.h.
 //
 // Threads, signals, fork: a value.
 #ifndef BROOD_TOOLS_BENCH_BENCH_REPORT_H_
@@ -71,9 +71,6 @@ struct BenchReport {
     std::string how = {};
     Unit unit = Unit::kCount;
     Better better = Better::kMore;
-    // The server that the others of its design are compared with, in words such
-    // as "0.91 of fork_floor"; may be absent.
-    std::string floor = {};
     std::vector<Row> rows = {};  // In the order of `servers`.
   };
 

@@ -9,6 +9,7 @@
 #include <random>
 #include <set>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -31,7 +32,10 @@
 namespace brood {
 namespace {
 
+// What Stop() of a server says, for whose clients there is a run of its own.
 constexpr std::string_view kProcessCpu = "process_cpu";
+constexpr std::string_view kProcessControl = "process_control";
+constexpr std::string_view kWithoutProcesses = "floor-iterative";
 
 struct Located {
   Contender contender;
@@ -43,20 +47,6 @@ std::optional<std::string> Locate(const Contender& contender) {
   std::error_code error;
   if (!std::filesystem::exists(contender.program, error)) return std::nullopt;
   return contender.program;
-}
-
-std::string_view FloorOf(Design design) {
-  switch (design) {
-    case Design::kFork:
-      return "floor-fork";
-    case Design::kProgram:
-      return "floor-exec";
-    case Design::kPrefork:
-      return "floor-prefork";
-    case Design::kIterative:
-      return "";
-  }
-  return "";
 }
 
 class Bench {
@@ -84,7 +74,7 @@ class Bench {
         Say(round, i, chosen_[order[i]].contender.name);
         if (absl::Status s = MeasureOne(round, order[i]); !s.ok()) return s;
       }
-      if (ids_.contains(std::string(kProcessCpu))) {
+      if (MeasuresCpu()) {
         if (absl::Status s = ProcessCpu(round); !s.ok()) return s;
       }
     }
@@ -132,9 +122,6 @@ class Bench {
                                       .how = std::string(kind.how),
                                       .unit = kind.unit,
                                       .better = kind.better};
-      const Design design =
-          chosen_.empty() ? Design::kFork : chosen_.front().contender.design;
-      measure.floor = std::string(FloorOf(design));
       for (const Located& located : chosen_) {
         measure.rows.push_back(
             {.server = located.contender.name,
@@ -181,12 +168,14 @@ class Bench {
   absl::Status MeasureOne(int round, size_t who) {
     const auto fail = [&](std::string_view why) {
       for (const std::string& id : ids_) {
-        if (id == kProcessCpu) continue;
+        if (id == kProcessCpu || id == kProcessControl) continue;
         Put(round, who, id, {.failure = std::string(why)});
       }
     };
     if (!watch_.go_on()) return absl::CancelledError("stopped");
-    if (ids_.size() == ids_.count(std::string(kProcessCpu))) {
+    if (absl::c_all_of(ids_, [](std::string_view id) {
+          return id == kProcessCpu || id == kProcessControl;
+        })) {
       return absl::OkStatus();
     }
     absl::StatusOr<StartedServer> server = Start(chosen_[who]);
@@ -212,6 +201,11 @@ class Bench {
     return stopped.status();
   }
 
+  bool MeasuresCpu() const {
+    return ids_.contains(std::string(kProcessCpu)) ||
+           ids_.contains(std::string(kProcessControl));
+  }
+
   absl::StatusOr<absl::Duration> CpuOf(const Located& located) {
     absl::StatusOr<StartedServer> server = Start(located);
     if (!server.ok()) return server.status();
@@ -223,20 +217,40 @@ class Bench {
   absl::Status ProcessCpu(int round) {
     watch_.say(absl::StrCat("round ", round + 1, " of ", options_.rounds,
                             ": what serving costs"));
+    std::map<size_t, double> used;
+    std::optional<double> without;
     for (size_t who = 0; who < chosen_.size(); ++who) {
       if (chosen_[who].contender.origin == Origin::kPeer) continue;
       if (!watch_.go_on()) return absl::CancelledError("stopped");
       const absl::StatusOr<absl::Duration> cpu = CpuOf(chosen_[who]);
-      if (cpu.ok()) {
-        Put(round, who, kProcessCpu, {.value = absl::ToDoubleSeconds(*cpu)});
-      } else if (absl::IsCancelled(cpu.status())) {
-        return cpu.status();
-      } else {
-        Put(round, who, kProcessCpu,
-            {.failure = std::string(cpu.status().message())});
+      if (absl::IsCancelled(cpu.status())) return cpu.status();
+      if (!cpu.ok()) {
+        const std::string why(cpu.status().message());
+        Put(round, who, kProcessCpu, {.failure = why});
+        Put(round, who, kProcessControl, {.failure = why});
+        continue;
+      }
+      used[who] = absl::ToDoubleSeconds(*cpu);
+      Put(round, who, kProcessCpu, {.value = used[who]});
+      if (chosen_[who].contender.name == kWithoutProcesses) {
+        without = used[who];
       }
     }
+    for (const auto& [who, seconds] : used) {
+      Put(round, who, kProcessControl, Beyond(who, seconds, without));
+    }
     return absl::OkStatus();
+  }
+
+  Figure Beyond(size_t who, double seconds, std::optional<double> without) {
+    if (chosen_[who].contender.name == kWithoutProcesses) return {};
+    if (!without.has_value()) {
+      return {.failure = absl::StrCat(kWithoutProcesses, " has no figure")};
+    }
+    if (seconds <= *without) {
+      return {.failure = absl::StrCat("no more than ", kWithoutProcesses)};
+    }
+    return {.value = seconds - *without};
   }
 
   const BenchOptions& options_;

@@ -2,9 +2,10 @@
 //
 // RunBench measures who is chosen, round by round, and says what it found.
 //
-//   absl::StatusOr<BenchReport> TwoMinutes(const std::string& folder) {
+//   absl::StatusOr<BenchReport> TwoMinutes(const std::string& folder,
+//                                          std::function<bool()> go_on) {
 //     return RunBench({.quick = true, .rounds = 3}, folder,
-//                     {.go_on = [] { return true; },
+//                     {.go_on = std::move(go_on),
 //                      .say = [](std::string_view) {}});
 //   }
 //

@@ -3,7 +3,7 @@
 // MarkdownOf() is a report as Markdown: a table for each measure, under the
 // finding in a sentence.
 //
-//   std::string WithTables(const std::string& text, const BenchReport& report) {
+//   std::string WithTables(std::string_view text, const BenchReport& report) {
 //     return absl::StrCat(text, "\n", MarkdownOf(report));
 //   }
 //

@@ -16,7 +16,7 @@
 namespace brood {
 namespace {
 
-std::string WithTables(const std::string& text, const BenchReport& report) {
+std::string WithTables(std::string_view text, const BenchReport& report) {
   return absl::StrCat(text, "\n", MarkdownOf(report));
 }
 
@@ -67,7 +67,7 @@ TEST(BenchTableTest, NoTextLeavesItsCell) {
   report.machine = {bad, 1, 1, bad, bad, bad, bad};
   report.servers = {{.name = bad}};
   report.absent = {{.name = bad, .why = bad}};
-  report.measures = {{.id = bad, .title = bad, .how = bad, .floor = bad}};
+  report.measures = {{.id = bad, .title = bad, .how = bad}};
   report.measures[0].rows = {{.server = bad, .samples = {1, 2, 3}},
                              {.server = bad, .failure = bad}};
   int rows = 0;

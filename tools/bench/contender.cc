@@ -237,6 +237,7 @@ std::vector<Contender> AllContenders() {
                                        kApacheConfig))),
 
       AtOnce(1, Brood("iterative", Design::kIterative, {"--model=iterative"})),
+      AtOnce(1, Floor("iterative", Design::kIterative)),
   };
 }
 

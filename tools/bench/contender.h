@@ -3,10 +3,13 @@
 // A Contender says how one server is started: which program, with which
 // arguments, with which file of configuration.
 //
-//   for (const Contender& contender : AllContenders()) {
-//     std::cout << contender.name << ": "
-//               << absl::StrJoin(CommandOf(contender, {.port = "7007"}), " ")
-//               << "\n";
+//   std::string CommandLines(const Places& places) {
+//     std::string lines;
+//     for (const Contender& contender : AllContenders()) {
+//       absl::StrAppend(&lines, contender.name, ": ",
+//                       absl::StrJoin(CommandOf(contender, places), " "), "\n");
+//     }
+//     return lines;
 //   }
 //
 // What it is not: a process; see started_server.h. Nothing here looks at the

@@ -4,6 +4,7 @@
 #include <set>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -19,6 +20,19 @@ const Places kSomewhere = {.program = "/bin/it",
                            .port = "7007",
                            .folder = "/tmp/it",
                            .user = "somebody"};
+
+std::string CommandLines(const Places& places) {
+  std::string lines;
+  for (const Contender& contender : AllContenders()) {
+    absl::StrAppend(&lines, contender.name, ": ",
+                    absl::StrJoin(CommandOf(contender, places), " "), "\n");
+  }
+  return lines;
+}
+
+TEST(ContenderTest, SaysHowEachIsStarted) {
+  EXPECT_THAT(CommandLines(kSomewhere), HasSubstr("\nfloor-fork: /bin/it\n"));
+}
 
 TEST(ContenderTest, EveryOneHasANameOfItsOwn) {
   std::set<std::string> names;

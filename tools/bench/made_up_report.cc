@@ -91,8 +91,7 @@ BenchReport MadeUpReport() {
           "16 clients at once; each connects, has 64 bytes echoed, and "
           "closes.",
       .unit = Unit::kPerSecond,
-      .better = Better::kMore,
-      .floor = "floor-fork"};
+      .better = Better::kMore};
   connections.rows = {
       RowOf("brood-fork", About(6814)),
       RowOf("brood-fork-log", {6100, 7100, 6600, 5900, 7800}),
@@ -118,8 +117,7 @@ BenchReport MadeUpReport() {
       .title = "From exit to report",
       .how = "A child ends; how long until it is reaped.",
       .unit = Unit::kSeconds,
-      .better = Better::kLess,
-      .floor = "floor-fork"};
+      .better = Better::kLess};
   reap.rows = {RowOf("brood-fork", About(0.000146)),
                RowOf("floor-fork", About(0.000131)),
                RowOf("socat", About(0.0208)),
@@ -130,8 +128,7 @@ BenchReport MadeUpReport() {
                                  .title = "Memory of an idle connection",
                                  .how = "1,000 clients that say nothing.",
                                  .unit = Unit::kBytes,
-                                 .better = Better::kLess,
-                                 .floor = "floor-fork"};
+                                 .better = Better::kLess};
   memory.rows = {RowOf("brood-fork", About(71168)),
                  RowOf("floor-fork", About(69000)),
                  RowOf("socat", About(412000))};
@@ -141,8 +138,7 @@ BenchReport MadeUpReport() {
                                   .title = "Zombies seen",
                                   .how = "The most at any moment.",
                                   .unit = Unit::kCount,
-                                  .better = Better::kLess,
-                                  .floor = "floor-fork"};
+                                  .better = Better::kLess};
   zombies.rows = {RowOf("brood-fork", {0, 0, 0, 0, 0}),
                   RowOf("floor-fork", {0, 0, 0, 0, 0}),
                   RowOf("floor-textbook", {97, 88, 92, 101, 94}),

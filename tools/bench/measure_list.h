@@ -13,6 +13,7 @@
 #ifndef BROOD_TOOLS_BENCH_MEASURE_LIST_H_
 #define BROOD_TOOLS_BENCH_MEASURE_LIST_H_
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -22,8 +23,8 @@ namespace brood {
 
 struct MeasureKind {
   std::string_view id;
-  std::string_view title;
-  std::string_view how;
+  std::string title;
+  std::string how;
   Unit unit;
   Better better;
 };

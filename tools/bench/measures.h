@@ -53,7 +53,8 @@ class Measurer {
   explicit Measurer(Effort effort) : effort_(std::move(effort)) {}
 
   // Those of `ids` that can be measured while the server runs: all but
-  // process_cpu. What does not apply to the contender has no figure.
+  // process_cpu and process_control. What does not apply to the contender has
+  // no figure.
   absl::StatusOr<Figures> Measure(const StartedServer& server,
                                   const Contender& contender,
                                   const std::set<std::string>& ids) const;

@@ -6,9 +6,10 @@
 //   absl::StatusOr<absl::Duration> CpuOfServing(const Contender& contender,
 //                                               const std::string& program) {
 //     absl::StatusOr<StartedServer> server =
-//         StartedServer::Start(contender, program, "/tmp/bench.1");
+//         StartedServer::Start(contender, program, Folder());
 //     if (!server.ok()) return server.status();
-//     // ... connect to server->address() ...
+//     absl::StatusOr<Stream> client = Stream::Connect(server->address());
+//     if (!client.ok()) return client.status();
 //     return std::move(*server).Stop();
 //   }
 //

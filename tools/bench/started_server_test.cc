@@ -50,6 +50,16 @@ Contender Find(std::string_view name) {
   return {};
 }
 
+absl::StatusOr<absl::Duration> CpuOfServing(const Contender& contender,
+                                            const std::string& program) {
+  absl::StatusOr<StartedServer> server =
+      StartedServer::Start(contender, program, Folder());
+  if (!server.ok()) return server.status();
+  absl::StatusOr<Stream> client = Stream::Connect(server->address());
+  if (!client.ok()) return client.status();
+  return std::move(*server).Stop();
+}
+
 std::vector<pid_t> Children() { return *ProcessTable().ChildrenOf(getpid()); }
 
 TEST(StartedServerTest, EveryContenderThatIsHereAnswersAndLeavesNobody) {
@@ -71,6 +81,14 @@ TEST(StartedServerTest, EveryContenderThatIsHereAnswersAndLeavesNobody) {
     EXPECT_THAT(std::move(*server).Stop(), IsOk()) << contender.name;
     EXPECT_THAT(Children(), IsEmpty()) << contender.name;
   }
+}
+
+TEST(StartedServerTest, SaysWhatItUsedOfTheProcessors) {
+  const Contender floor = Find("floor-fork");
+  const absl::StatusOr<absl::Duration> used =
+      CpuOfServing(floor, floor.program);
+  ASSERT_THAT(used, IsOk());
+  EXPECT_GT(*used, absl::ZeroDuration());
 }
 
 TEST(StartedServerTest, WhoIsNotStoppedIsKilledWithItsFamily) {

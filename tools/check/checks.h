@@ -2,8 +2,10 @@
 //
 // AllChecks is what must hold before a commit, besides the tests.
 //
-//   for (const Check& check : AllChecks()) {
-//     EXPECT_FALSE(check.what.empty()) << check.name;
+//   std::set<std::string_view> Names() {
+//     std::set<std::string_view> names;
+//     for (const Check& check : AllChecks()) names.insert(check.name);
+//     return names;
 //   }
 //
 // What it is not: an order. Each check is for itself, and none looks at what

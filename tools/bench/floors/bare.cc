@@ -3,9 +3,11 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace brood::bare {
@@ -45,6 +47,31 @@ void Echo(int client) {
       if (n <= 0) return;
       sent += n;
     }
+  }
+}
+
+void HandleSigchld(void (*handler)(int)) {
+  struct sigaction action = {};
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGCHLD, &action, nullptr);
+}
+
+void ReapAll(int /*signo*/) {
+  while (waitpid(-1, nullptr, WNOHANG) > 0) continue;
+}
+
+void ServeByFork() {
+  const int listener = Listen();
+  for (;;) {
+    const int client = accept(listener, nullptr, nullptr);
+    if (client == -1) continue;
+    if (fork() == 0) {
+      close(listener);
+      Echo(client);
+      _exit(0);
+    }
+    close(client);
   }
 }
 

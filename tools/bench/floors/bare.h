@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the bare floors have in common: a socket that listens, and an echo. Each
-// floor is the shortest program that serves in its own way, to measure others
-// by.
+// What the bare floors have in common: a socket that listens, an echo, and the
+// loop of a server that forks. Each floor is the shortest program that serves
+// in its own way, to measure others by.
 //
 //   int main() {
 //     const int listener = brood::bare::Listen();
@@ -21,7 +21,8 @@
 // //server does: "listening on 127.0.0.1:40123".
 //
 // Errors: _exit(1), for there is nothing else to do.
-// Threads: one. Signals: none here. Fork: Echo() allocates nothing and locks
+// Threads: one. Signals: HandleSigchld() sets the handler of the program.
+// ReapAll() may be it, or be called by it. Fork: Echo() allocates nothing and locks
 // nothing. Rests on: the C library alone, so that a floor is as small as a
 // program in C: no exception, no object with a constructor, no C++ library.
 #ifndef BROOD_TOOLS_BENCH_FLOORS_BARE_H_
@@ -35,6 +36,16 @@ int Listen();
 
 // Sends back what comes, until the end of it.
 void Echo(int client);
+
+// Has `handler` called for every SIGCHLD; accept(2) is begun again after it.
+void HandleSigchld(void (*handler)(int));
+
+// A handler that waits until there is nobody left to wait for: many that end at
+// once are one SIGCHLD.
+void ReapAll(int signo);
+
+// A process that echoes for each who comes.
+[[noreturn]] void ServeByFork();
 
 }  // namespace brood::bare
 

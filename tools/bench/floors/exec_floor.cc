@@ -3,10 +3,7 @@
 // The least a program for each connection can cost: accept, vfork, execve of
 // cat, and a handler of SIGCHLD that waits until there is nobody left to wait
 // for.
-#include <signal.h>
 #include <sys/socket.h>
-#include <sys/types.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "brood/tools/bench/floors/bare.h"
@@ -15,17 +12,10 @@ namespace {
 
 char program[] = "/bin/cat";
 
-void Reap(int /*signo*/) {
-  while (waitpid(-1, nullptr, WNOHANG) > 0) continue;
-}
-
 }  // namespace
 
 int main() {
-  struct sigaction action = {};
-  action.sa_handler = Reap;
-  action.sa_flags = SA_RESTART;
-  sigaction(SIGCHLD, &action, nullptr);
+  brood::bare::HandleSigchld(brood::bare::ReapAll);
   const int listener = brood::bare::Listen();
   char* const argv[] = {program, nullptr};
   for (;;) {

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "brood/tools/bench/machine.h"
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "brood/tools/bench/bench_report.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace brood {
+namespace {
+
+using ::testing::MatchesRegex;
+using ::testing::StartsWith;
+
+void SayWhere(BenchReport& report) {
+  report.machine = ThisMachine("/src/brood", "bench --quick");
+}
+
+void Write(const std::string& path, const std::string& text) {
+  std::filesystem::create_directories(
+      std::filesystem::path(path).parent_path());
+  std::ofstream(path) << text << "\n";
+}
+
+TEST(MachineTest, SaysWhereAndWhen) {
+  BenchReport report;
+  SayWhere(report);
+  EXPECT_THAT(report.machine.kernel, StartsWith("Linux "));
+  EXPECT_GT(report.machine.processors, 0);
+  EXPECT_GT(report.machine.memory_bytes, 1 << 20);
+  EXPECT_THAT(report.machine.date, MatchesRegex("[0-9-]{10} [0-9:]{5} UTC"));
+  EXPECT_EQ(report.machine.command, "bench --quick");
+  EXPECT_EQ(report.machine.commit, "");  // There is no such folder.
+}
+
+TEST(MachineTest, FindsTheCommitOfABranchOfNoneAndOfALinkedWorktree) {
+  const std::string root = absl::StrCat(testing::TempDir(), "/commits");
+  Write(root + "/branch/.git/HEAD", "ref: refs/heads/main");
+  Write(root + "/branch/.git/refs/heads/main", "aaaa");
+  EXPECT_EQ(ThisMachine(root + "/branch", "").commit, "aaaa");
+  Write(root + "/none/.git/HEAD", "bbbb");
+  EXPECT_EQ(ThisMachine(root + "/none", "").commit, "bbbb");
+  Write(root + "/branch/.git/worktrees/x/HEAD", "ref: refs/heads/x");
+  Write(root + "/branch/.git/worktrees/x/commondir", "../..");
+  Write(root + "/branch/.git/refs/heads/x", "cccc");
+  Write(root + "/linked/.git",
+        absl::StrCat("gitdir: ", root, "/branch/.git/worktrees/x"));
+  EXPECT_EQ(ThisMachine(root + "/linked", "").commit, "cccc");
+}
+
+}  // namespace
+}  // namespace brood
