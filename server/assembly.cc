@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -268,8 +269,11 @@ absl::Status Assembly::ReadEnvironment() {
   absl::StatusOr<Notifier> notifier = Notifier::Create(variables);
   if (absl::IsInvalidArgument(notifier.status())) return notifier.status();
   // Whoever was to be told has gone: no reason not to serve.
-  nobody_to_notify_ = notifier.status();
-  if (!notifier.ok()) notifier = Notifier::Create({});
+  if (!notifier.ok()) {
+    notices_.push_back({.name = "nobody_to_notify",
+                        .sentence = std::string(notifier.status().message())});
+    notifier = Notifier::Create({});
+  }
   if (!notifier.ok()) return notifier.status();
   notifier_ = *std::move(notifier);
   absl::StatusOr<std::optional<absl::Duration>> watchdog =
@@ -285,9 +289,13 @@ absl::Status Assembly::OpenListeners() {
       AdoptActivatedSockets(ActivationVariables::FromEnvironment());
   if (!activated.ok()) return activated.status();
   UnsetActivationVariables();
+  size_t unused = options_.listen.given ? activated->size() : 0;
   if (!options_.listen.given) {
     for (ActivatedSocket& socket : *activated) {
-      if (!socket.listening) continue;
+      if (!socket.listening) {
+        ++unused;
+        continue;
+      }
       absl::StatusOr<Listener> listener = Listener::Adopt(std::move(socket.fd));
       if (!listener.ok()) {
         return About(absl::StrCat("LISTEN_FDS, socket \"", socket.name, "\""),
@@ -295,8 +303,17 @@ absl::Status Assembly::OpenListeners() {
       }
       listeners_.push_back(*std::move(listener));
     }
-    if (!listeners_.empty()) return absl::OkStatus();
   }
+  if (unused > 0) {
+    notices_.push_back(
+        {.name = "sockets_unused",
+         .sentence = absl::StrCat(
+             unused, " of ", activated->size(), " sockets of LISTEN_FDS ",
+             options_.listen.given ? "closed: --listen says where to listen"
+                                   : "closed: nobody listens on them"),
+         .fields = {{"unused", uint64_t{unused}}}});
+  }
+  if (!listeners_.empty()) return absl::OkStatus();
   for (ServerOptions::Place& place : options_.listen.places) {
     auto& access = place.options.access;
     if (place.address.unix_path().has_value()) {
@@ -378,7 +395,11 @@ absl::Status Assembly::GiveUpPrivileges() {
     }
     drop.run_as = *std::move(credentials);
   }
-  privileged_ = geteuid() == 0 && !drop.run_as.has_value();
+  if (geteuid() == 0 && !drop.run_as.has_value()) {
+    notices_.push_back(
+        {.name = "privileged",
+         .sentence = "running as root, handlers too: --user=NAME gives it up"});
+  }
   if (!drop.run_as.has_value() && !drop.no_new_privileges) {
     return absl::OkStatus();
   }
@@ -395,7 +416,38 @@ absl::Status Assembly::GiveUpPrivileges() {
         absl::StrCat("--user=", *options_.privileges.user), s,
         ErrnoOf(s) == EPERM ? "; start it as root, or without --user" : "");
   }
+  NoteWhatIsOutOfReach();
   return absl::OkStatus();
+}
+
+// For whoever the server is from now on, and in the root that it has now.
+void Assembly::NoteWhatIsOutOfReach() {
+  if (rules_file_.has_value() &&
+      access(rules_file_->path().c_str(), R_OK) == -1) {
+    notices_.push_back({.name = "rules_out_of_reach",
+                        .sentence = absl::StrCat(
+                            ErrnoStatus(errno, rules_file_->path()).message(),
+                            ": its rules hold, and cannot be read again")});
+  }
+  std::vector<Address> places;
+  for (const ServerOptions::Place& place : options_.listen.places) {
+    places.push_back(place.address);
+  }
+  if (control_ != nullptr) places.push_back(*options_.control.address);
+  for (const Address& place : places) {
+    const std::optional<std::string_view> path = place.unix_path();
+    if (!path.has_value()) continue;
+    const std::string folder = std::filesystem::path(*path).parent_path();
+    if (access(folder.empty() ? "." : folder.c_str(), W_OK | X_OK) == 0) {
+      continue;
+    }
+    const std::string name = place.ToString();
+    notices_.push_back({.name = "path_stays",
+                        .sentence = absl::StrCat(
+                            ErrnoStatus(errno, name).message(),
+                            ": it cannot be removed when the server ends"),
+                        .fields = {{"path", name}}});
+  }
 }
 
 absl::Status Assembly::MakeHandler() {
@@ -512,14 +564,7 @@ absl::Status Assembly::Prepare(PollLoop& loop, const SuperviseOptions::Log& log,
     AddCommands(log, state);
     control_->Start(loop);
   }
-  if (privileged_) {
-    log({.name = "privileged",
-         .sentence = "running as root, handlers too: --user=NAME gives it up"});
-  }
-  if (!nobody_to_notify_.ok()) {
-    log({.name = "nobody_to_notify",
-         .sentence = std::string(nobody_to_notify_.message())});
-  }
+  for (const LogEvent& notice : notices_) log(notice);
   if (!rules_file_.has_value()) return absl::OkStatus();
   loop.Watch(rules_file_->fd(), [this, log] {
     absl::StatusOr<std::optional<Rules>> rules = rules_file_->Next();

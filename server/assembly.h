@@ -84,17 +84,17 @@ class Assembly {
   absl::StatusOr<std::string> Forget(std::string_view client,
                                      const SuperviseOptions::Log& log);
   void SetRules(Rules rules);
+  void NoteWhatIsOutOfReach();
 
   ServerOptions options_;
   UniqueFd ready_;
   std::optional<Notifier> notifier_;
-  absl::Status nobody_to_notify_;
   std::optional<absl::Duration> watchdog_;
   std::vector<Listener> listeners_;
   std::optional<RulesFile> rules_file_;
   Rules rules_;  // As the model has them.
   std::unique_ptr<Control> control_;
-  bool privileged_ = false;  // And meant to stay so, for all that was said.
+  std::vector<LogEvent> notices_;  // Said once, when the server begins.
   std::unique_ptr<ConnectionHandler> handler_;
   std::unique_ptr<ProcessModel> model_;
 };

@@ -423,6 +423,27 @@ TEST(ServerOperationsTest, TakesOverTheSocketsOfItsStarter) {
   }
 }
 
+TEST(ServerOperationsTest, SaysThatItDoesNotTakeOverWhatItCouldHave) {
+  const absl::StatusOr<Listener> tcp =
+      Listener::Open(*Address::Parse("127.0.0.1:0"));
+  ASSERT_THAT(tcp, IsOk());
+  const UniqueFd log(memfd_create("log", MFD_CLOEXEC));
+  ServerProcess server(With({}), [&] {
+    (void)dup2(log.get(), STDERR_FILENO);
+    const int copy = fcntl(tcp->fd(), F_DUPFD, 10);
+    (void)dup2(copy, 3);
+    setenv("LISTEN_FDS", "1", 1);
+    setenv("LISTEN_PID", absl::StrCat(getpid()).c_str(), 1);
+    (void)syscall(SYS_close_range, 4, ~0U, 0);
+  });
+  server.Signal(SIGTERM);
+  EXPECT_EQ(server.Wait(), ExitStatus::Exited(0));
+  ASSERT_EQ(lseek(log.get(), 0, SEEK_SET), 0);
+  EXPECT_THAT(ReadToEnd(log.get()),
+              HasSubstr("1 of 1 sockets of LISTEN_FDS closed: --listen says "
+                        "where to listen\n"));
+}
+
 TEST(ServerOperationsTest, TakesEverybodyWithItWhenItIsKilled) {
   for (const Args& kind : AllKinds()) {
     SCOPED_TRACE(absl::StrJoin(kind, " "));
@@ -650,6 +671,34 @@ TEST(ServerOperationsTest, ShutsItselfInWhereItIsToldTo) {
       EXPECT_EQ(LinkOf(pid, "cwd"), folder.path());
     }
   }
+}
+
+TEST(ServerOperationsTest, SaysWhatSomebodyElseCannotReachAnyMore) {
+  if (!MayBecomeSomebodyElse()) {
+    GTEST_SKIP() << "it takes root to change root and user";
+  }
+  const Folder folder;
+  const std::string rules = folder.path() + "/rules";
+  std::ofstream(rules) << "allow 127.0.0.0/8\n";
+  ASSERT_EQ(chmod(rules.c_str(), 0600), 0);
+  const std::string place = absl::StrCat("unix:", folder.path(), "/socket");
+  const UniqueFd log(memfd_create("log", MFD_CLOEXEC));
+  ServerProcess server({absl::StrCat("--listen=", place), "--rules=" + rules,
+                        absl::StrCat("--user=", kStranger)},
+                       [&] { (void)dup2(log.get(), STDERR_FILENO); });
+  server.Signal(SIGTERM);
+  EXPECT_EQ(server.Wait(), ExitStatus::Exited(0));
+  ASSERT_EQ(lseek(log.get(), 0, SEEK_SET), 0);
+  EXPECT_THAT(ReadToEnd(log.get()),
+              AllOf(HasSubstr(absl::StrCat(rules,
+                                           ": Permission denied "
+                                           "(EACCES): its rules hold, "
+                                           "and cannot be read again")),
+                    HasSubstr(absl::StrCat(place,
+                                           ": Permission denied "
+                                           "(EACCES): it cannot be "
+                                           "removed when the server "
+                                           "ends"))));
 }
 
 TEST(ServerOperationsTest, GivesHandlersNoNewRightsUnlessAskedTo) {
