@@ -40,8 +40,10 @@ namespace brood {
 namespace {
 
 constexpr int kSources = 64;
-constexpr size_t kChunk = 500;
+constexpr size_t kChunk = 100;
 constexpr size_t kCrowdForMemory = 1000;
+// A server that looks at all its children for each new one would take minutes.
+constexpr absl::Duration kLongestGathering = absl::Seconds(15);
 
 absl::Status Cancelled() { return absl::CancelledError("stopped"); }
 
@@ -284,14 +286,21 @@ absl::Status Measurer::Crowds(const StartedServer& server,
       failure = absl::StrCat("left out: it would take about ", needed >> 20,
                              " MiB of ", *left >> 20, " that are available");
     }
+    const Deadline end = absl::Now() + kLongestGathering;
     while (failure.empty() && held < size) {
       if (!effort_.go_on()) return Cancelled();
       LoadPlan plan = PlanFor(server);
       plan.connections = std::min(kChunk, size - held);
+      plan.duration = end.Left();
       absl::StatusOr<IdleCrowd> chunk = IdleCrowd::Gather(plan);
       if (!chunk.ok()) {
-        failure =
-            absl::StrCat("with ", held, " held: ", chunk.status().message());
+        failure = end.Left() == absl::ZeroDuration()
+                      ? absl::StrCat("left out: after ",
+                                     absl::FormatDuration(kLongestGathering),
+                                     " about ", held, " of ", size,
+                                     " clients are inside")
+                      : absl::StrCat("with ", held,
+                                     " held: ", chunk.status().message());
         break;
       }
       held += chunk->size();
