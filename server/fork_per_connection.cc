@@ -3,12 +3,15 @@
 
 #include <netinet/in.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -82,6 +85,18 @@ ABSL_ATTRIBUTE_NOINLINE void LearnLocal(Entrant& entrant) {
   if (local.ok()) entrant.local = local->Unmapped();
 }
 
+// A program costs a descriptor for its process, and another if its connection
+// is kept here too. That there is one for each process comes first; where
+// nobody says how many there will be, a third is left for connections.
+size_t MostKept(size_t max_connections) {
+  constexpr size_t kOthers = 128;  // Doors, logs, and those who wait.
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) == -1) return 0;
+  const size_t room =
+      limit.rlim_cur - std::min<rlim_t>(limit.rlim_cur, kOthers);
+  return std::max(room / 3, room - std::min(room, max_connections));
+}
+
 SharedTotals MapTotals() {
   void* const memory =
       mmap(nullptr, kTotalsPerChunk * sizeof(TcpTotals), PROT_READ | PROT_WRITE,
@@ -149,6 +164,10 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
                    (program && (options_.patience.client_gone_grace !=
                                     absl::InfiniteDuration() ||
                                 observer_ != nullptr));
+  // Limits that ask TCP hold for everybody, or not everybody is let in.
+  most_kept_ = program && !options_.patience.asks_tcp()
+                   ? MostKept(options_.gate.limits.max_connections)
+                   : std::numeric_limits<size_t>::max();
   loop_->Watch(reaper_.fd(), [this] { return ReportEnds(); });
   gate_.OnEvent([this](const LogEvent& event) {
     if (event_observer_ != nullptr) event_observer_(event);
@@ -238,8 +257,10 @@ absl::Status ForkPerConnection::StartOne(Entrant& entrant) {
   connection.proxy = entrant.proxy;
   connection.progress = Progress(begin);
   connection.slot = std::move(entrant.slot);
-  if (keeps_streams_) {
+  const bool kept = keeps_streams_ && kept_ < most_kept_;
+  if (kept) {
     connection.stream = std::move(entrant.stream);
+    ++kept_;
   } else {
     (void)entrant.stream.Close();
   }
@@ -251,7 +272,11 @@ absl::Status ForkPerConnection::StartOne(Entrant& entrant) {
   ++live_;
   if (keeps_streams_ && handler_.program().has_value() &&
       options_.patience.client_gone_grace != absl::InfiniteDuration()) {
-    WatchClient(place);
+    if (kept) {
+      WatchClient(place);
+    } else {
+      TellNotWatched();
+    }
   }
   if (keeps_streams_ ||
       options_.patience.handler_timeout != absl::InfiniteDuration()) {
@@ -269,8 +294,22 @@ ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::EndAtOnce(Child& child,
   const absl::StatusOr<ExitStatus> status = child.Wait();
   const ConnectionRecord record =
       RecordOf(connection, status.value_or(ExitStatus::Lost()), place);
+  if (connection.stream.has_value()) --kept_;
   connection = Connection();
   if (observer_ != nullptr) observer_(record);
+}
+
+ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::TellNotWatched() {
+  if (std::exchange(told_not_watched_, true) || event_observer_ == nullptr) {
+    return;
+  }
+  event_observer_(
+      {.name = "not_watched",
+       .sentence = absl::StrCat(
+           "no more than ", most_kept_,
+           " clients are watched: with RLIMIT_NOFILE there is no descriptor to "
+           "see of others that they are gone"),
+       .fields = {{"watched", uint64_t{most_kept_}}}});
 }
 
 TcpTotals* ForkPerConnection::TotalsOf(uint64_t place) {
@@ -321,6 +360,7 @@ absl::Status ForkPerConnection::ReportEnds() {
     Connection& connection = connections_[place];
     if (connection.stream.has_value()) {
       loop_->Unwatch(connection.stream->fd());
+      --kept_;
     }
     --live_;
     free_.push_back(place);

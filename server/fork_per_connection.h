@@ -29,6 +29,11 @@
 // process group receives SIGTERM, two seconds later SIGKILL, and whoever is
 // left of it when its leader ends, too.
 //
+// A program needs a descriptor for its process here, and its connection is kept
+// open here too, to see when the client is gone. Where RLIMIT_NOFILE has no
+// room for both, each client has its process, and those who come last are not
+// watched; an event says so, once.
+//
 // Ownership: owns the acceptor and the children; the handler is borrowed.
 // Errors: see process_model.h. Threads: one. Signals: none.
 // Fork: yes. Rests on: fork.h, reaper.h, listener.h.
@@ -157,6 +162,7 @@ class ForkPerConnection : public ProcessModel {
 
   void End(Connection& connection, const Ended& ended);
   void WatchClient(uint64_t place);
+  void TellNotWatched();
   // Looks after the limits of time and rate.
   void Tick();
   void TickSoon();
@@ -181,6 +187,10 @@ class ForkPerConnection : public ProcessModel {
   bool trying_soon_ = false;
   bool ticking_ = false;
   bool keeps_streams_ = false;
+  bool told_not_watched_ = false;
+  // How many are open here too, and how many there may be.
+  size_t kept_ = 0;
+  size_t most_kept_ = 0;
   // A place is used again by the next connection, so that those who come and go
   // write to one page. No child has a use for any of them.
   std::vector<Connection, UnforkedAllocator<Connection>> connections_;

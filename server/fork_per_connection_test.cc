@@ -2,6 +2,7 @@
 // What only the fork model can: its limits, and programs.
 #include "brood/server/fork_per_connection.h"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -46,6 +47,7 @@ namespace brood {
 namespace {
 
 using ::absl_testing::IsOk;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
 
@@ -218,6 +220,30 @@ TEST_F(ForkPerConnectionTest, TellsAProgramAndItsGroupThatTheClientIsGone) {
   EXPECT_EQ(ends_.at(0).ended->cause, EndCause::kClientGone);
   // Who was left is dead, and gone as soon as its new parent has reaped it.
   Await([&] { return killpg(*ends_.at(0).pid, 0) == -1 && errno == ESRCH; });
+}
+
+TEST_F(ForkPerConnectionTest, ServesMoreProgramsThanThereIsRoomToWatch) {
+  rlimit before;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit few = {.rlim_cur = 158, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  const std::unique_ptr<ExecHandler> cat = Program({"/bin/cat"});
+  ForkPerConnection::Options options;
+  options.gate.limits.max_connections = 20;  // Ten of them can be watched.
+  Start(*cat, options);
+  for (int round = 0; round < 2; ++round) {
+    std::vector<Stream> clients;
+    for (int i = 0; i < 20; ++i) {
+      clients.push_back(Connect());
+      ASSERT_THAT(clients.back().WriteAll("hello"), IsOk());
+      EXPECT_EQ(AwaitText(clients.back(), 5), "hello") << i;
+    }
+    clients.clear();
+    AwaitEnds(20 * static_cast<size_t>(round + 1));
+  }
+  EXPECT_THAT(events_, ElementsAre(HasSubstr("no more than 10 clients are "
+                                             "watched")));
+  EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
 TEST_F(ForkPerConnectionTest, LetsAProgramFinishForAClientThatOnlySaidTheEnd) {
