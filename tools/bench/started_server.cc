@@ -41,7 +41,8 @@ namespace brood {
 namespace {
 
 constexpr absl::Duration kTimeToStart = absl::Seconds(10);
-constexpr absl::Duration kTimeToEnd = absl::Seconds(10);
+// Ten thousand that are killed at once take seconds.
+constexpr absl::Duration kTimeToEnd = absl::Minutes(1);
 constexpr std::string_view kSaysWhere = "listening on ";
 
 absl::StatusOr<UniqueFd> OpenFile(const std::string& path, int flags) {
@@ -257,8 +258,7 @@ absl::Duration StartedServer::EndOrphans() {
 absl::StatusOr<absl::Duration> StartedServer::Stop() && {
   absl::StatusOr<brood::Stop> stop = brood::Stop::Begin(
       std::move(*std::exchange(child_, std::nullopt)),
-      {.steps = {{SIGTERM, absl::Seconds(3)}, {SIGKILL, absl::Seconds(3)}},
-       .whole_group = true});
+      {.steps = {{SIGTERM, absl::Seconds(3)}, {SIGKILL, kTimeToEnd}}});
   if (!stop.ok()) return stop.status();
   absl::Duration cpu = absl::ZeroDuration();
   while (true) {
