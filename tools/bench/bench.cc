@@ -2,6 +2,7 @@
 // The comparison: parse, measure, write.
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -105,14 +106,20 @@ absl::Status WriteWhole(const std::filesystem::path& path,
   return absl::OkStatus();
 }
 
-absl::Status Write(const std::filesystem::path& folder,
-                   const BenchReport& report) {
+// Before anything is measured, which would be lost.
+absl::Status MakeFolder(const std::filesystem::path& folder) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  if (error) {
-    return absl::UnavailableError(
-        absl::StrCat("mkdir ", folder.string(), ": ", error.message()));
+  if (!error && access(folder.c_str(), W_OK | X_OK) == -1) {
+    error = std::error_code(errno, std::generic_category());
   }
+  if (!error) return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrCat("--output_dir: ", folder.string(), ": ", error.message()));
+}
+
+absl::Status Write(const std::filesystem::path& folder,
+                   const BenchReport& report) {
   if (absl::Status s = WriteWhole(folder / "index.html", PageOf(report));
       !s.ok()) {
     return s;
@@ -161,15 +168,24 @@ int Run(absl::Span<const std::string_view> args) {
   }
   // As far as it goes: a crowd that does not fit says so in its row.
   (void)RaiseDescriptorLimit(11'000);
+  const std::filesystem::path folder =
+      std::filesystem::path(Variable("BUILD_WORKING_DIRECTORY")) /
+      options->output_dir;
+  if (absl::Status s = MakeFolder(folder); !s.ok()) {
+    return Fail(kWorldRefuses, s.message());
+  }
   absl::StatusOr<BenchReport> report = Measure(*options);
-  if (absl::IsCancelled(report.status())) return kStopped;
+  if (!report.ok()) {
+    std::error_code not_empty;
+    std::filesystem::remove(folder, not_empty);
+  }
+  if (absl::IsCancelled(report.status())) {
+    return Fail(kStopped, "stopped: nothing is written");
+  }
   if (!report.ok()) return Fail(kWorldRefuses, report.status().message());
   report->machine = ThisMachine(
       Variable("BUILD_WORKSPACE_DIRECTORY"),
       absl::StrCat("bazel run //tools:bench -- ", absl::StrJoin(args, " ")));
-  const std::filesystem::path folder =
-      std::filesystem::path(Variable("BUILD_WORKING_DIRECTORY")) /
-      options->output_dir;
   if (absl::Status s = Write(folder, *report); !s.ok()) {
     return Fail(kWorldRefuses, s.message());
   }

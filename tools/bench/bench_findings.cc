@@ -45,23 +45,48 @@ Verbs VerbsOf(Unit unit) {
   return {"has", "has"};
 }
 
-bool GeneratorWasBusy(const BenchReport& report, const Row& row) {
-  return 2 * row.generator_was_busy > report.rounds;
+// In most of the rounds that have a figure.
+bool GeneratorWasBusy(const Row& row) {
+  const std::optional<Summary> summary = Summarise(row.samples);
+  return summary.has_value() &&
+         2 * row.generator_was_busy > static_cast<int>(summary->rounds);
 }
 
-std::string NoteOf(const BenchReport& report, const Row& row, bool has_figure) {
-  if (!has_figure) {
+std::string NoteOf(const BenchReport& report, const Row& row) {
+  const std::optional<Summary> summary = Summarise(row.samples);
+  if (!summary.has_value()) {
     return absl::StrCat("no figure: ",
                         row.failure.empty() ? "not measured" : row.failure);
   }
   std::vector<std::string> notes;
-  if (!row.failure.empty()) notes.push_back(row.failure);
-  if (GeneratorWasBusy(report, row)) {
-    notes.push_back(absl::StrCat("the load generator was busy in ",
-                                 row.generator_was_busy, " of ", report.rounds,
-                                 " rounds, so the figure may be its own"));
+  if (static_cast<int>(summary->rounds) < report.rounds) {
+    notes.push_back(
+        absl::StrCat("of ", summary->rounds, " of ", report.rounds, " rounds"));
+  }
+  if (!row.failure.empty()) {
+    notes.push_back(absl::StrCat("in another: ", row.failure));
+  }
+  if (GeneratorWasBusy(row)) {
+    notes.push_back(absl::StrCat(
+        "the load generator was busy in ", row.generator_was_busy, " of ",
+        summary->rounds, " rounds, so the figure may be its own"));
   }
   return absl::StrJoin(notes, "; ");
+}
+
+// Who is beside whom in the order by chance. Of the floor the verdict tells.
+void NoteTies(Findings& findings) {
+  for (size_t i = 1; i < findings.ranks.size(); ++i) {
+    const Rank& before = findings.ranks[i - 1];
+    Rank& rank = findings.ranks[i];
+    if (!rank.summary.has_value() || before.row == findings.floor ||
+        rank.row == findings.floor ||
+        !Compare(rank.row->samples, before.row->samples).too_close) {
+      continue;
+    }
+    absl::StrAppend(&rank.note, rank.note.empty() ? "" : "; ",
+                    "too close to call with ", before.row->server);
+  }
 }
 
 bool IsBetter(const Rank& first, const Rank& second, Better better) {
@@ -168,9 +193,9 @@ std::string SentenceOf(const BenchReport& report, const Measure& measure,
   std::string sentence =
       absl::StrCat(brood->server, " ", absl::StrJoin(parts, "; "));
   const bool limited =
-      GeneratorWasBusy(report, *brood) ||
+      GeneratorWasBusy(*brood) ||
       std::any_of(others.begin(), others.end(), [&](const Other& other) {
-        return GeneratorWasBusy(report, *other.row);
+        return GeneratorWasBusy(*other.row);
       });
   if (limited) {
     sentence += " (but the load generator may have been the limit)";
@@ -199,7 +224,7 @@ std::vector<Findings> FindingsOf(const BenchReport& report,
       Rank rank = {.row = &row,
                    .origin = server.origin,
                    .summary = Summarise(row.samples)};
-      rank.note = NoteOf(report, row, rank.summary.has_value());
+      rank.note = NoteOf(report, row);
       findings.ranks.push_back(std::move(rank));
       if (server.origin == Origin::kFloor && findings.floor == nullptr) {
         findings.floor = &row;
@@ -219,6 +244,7 @@ std::vector<Findings> FindingsOf(const BenchReport& report,
       rank.verdict =
           VerdictOf(rank.row->samples, floor->samples, floor->server);
     }
+    NoteTies(findings);
     findings.sentence = SentenceOf(report, measure, findings);
     all.push_back(std::move(findings));
   }

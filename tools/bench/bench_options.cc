@@ -140,6 +140,10 @@ usage: bench [flags]
 A flag is --name=value or --name value; --[no]name is one that is true or false.
 )",
       FlagsInto(unused).Help(), R"(
+Five rounds of everybody take about half an hour on two processors, for each is
+started, measured and ended by itself; --quick takes less than two minutes. Let
+the machine do nothing else meanwhile.
+
 exit code: 0 done, also if a contender failed, which its row says; 1 nobody
 could be measured or the report not be written; 2 for a mistake in the flags;
 130 if it was stopped, and then nothing is written

@@ -227,7 +227,7 @@ class Scale {
   }
 
  private:
-  static constexpr double kWide = 50;
+  static constexpr double kWide = 150;
   static constexpr double kRoom = 1.5;
   // So many have room side by side on a narrow screen.
   static constexpr size_t kMostTicks = 4;

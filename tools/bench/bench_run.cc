@@ -71,11 +71,12 @@ class Bench {
       for (size_t i = 0; i < order.size(); ++i) order[i] = i;
       std::shuffle(order.begin(), order.end(), random);
       for (size_t i = 0; i < order.size(); ++i) {
-        Say(round, i, chosen_[order[i]].contender.name);
+        Say(round, chosen_[order[i]].contender.name);
         if (absl::Status s = MeasureOne(round, order[i]); !s.ok()) return s;
       }
       if (MeasuresCpu()) {
-        if (absl::Status s = ProcessCpu(round); !s.ok()) return s;
+        std::shuffle(order.begin(), order.end(), random);
+        if (absl::Status s = ProcessCpu(round, order); !s.ok()) return s;
       }
     }
     return std::move(report_);
@@ -132,19 +133,24 @@ class Bench {
     began_ = MonotonicNow();
   }
 
-  void Say(int round, size_t turn, std::string_view name) {
-    const size_t done = static_cast<size_t>(round) * chosen_.size() + turn;
-    const size_t all = static_cast<size_t>(options_.rounds) * chosen_.size();
+  void Say(int round, std::string_view what) {
+    const auto ours = static_cast<size_t>(
+        absl::c_count_if(chosen_, [](const Located& located) {
+          return located.contender.origin != Origin::kPeer;
+        }));
+    const size_t all = static_cast<size_t>(options_.rounds) *
+                       (chosen_.size() + (MeasuresCpu() ? ours : 0));
     std::string left;
-    if (done > 0) {
-      const absl::Duration each = (MonotonicNow() - began_) / done;
+    if (turn_ > 0) {
+      const absl::Duration each = (MonotonicNow() - began_) / turn_;
       left = absl::StrCat(", ",
-                          absl::FormatDuration(absl::Ceil(each * (all - done),
+                          absl::FormatDuration(absl::Ceil(each * (all - turn_),
                                                           absl::Seconds(1))),
                           " left");
     }
     watch_.say(absl::StrCat("round ", round + 1, " of ", options_.rounds, ": ",
-                            name, " (", done, " of ", all, left, ")"));
+                            what, " (", turn_, " of ", all, left, ")"));
+    ++turn_;
   }
 
   void Put(int round, size_t who, std::string_view id, const Figure& figure) {
@@ -198,7 +204,8 @@ class Bench {
       return absl::OkStatus();
     }
     for (const auto& [id, figure] : *figures) Put(round, who, id, figure);
-    return stopped.status();
+    if (!stopped.ok()) fail(stopped.status().message());
+    return absl::OkStatus();
   }
 
   bool MeasuresCpu() const {
@@ -214,14 +221,13 @@ class Bench {
     return loaded.ok() ? cpu : loaded;
   }
 
-  absl::Status ProcessCpu(int round) {
-    watch_.say(absl::StrCat("round ", round + 1, " of ", options_.rounds,
-                            ": what serving costs"));
+  absl::Status ProcessCpu(int round, const std::vector<size_t>& order) {
     std::map<size_t, double> used;
     std::optional<double> without;
-    for (size_t who = 0; who < chosen_.size(); ++who) {
+    for (const size_t who : order) {
       if (chosen_[who].contender.origin == Origin::kPeer) continue;
       if (!watch_.go_on()) return absl::CancelledError("stopped");
+      Say(round, absl::StrCat("what it costs ", chosen_[who].contender.name));
       const absl::StatusOr<absl::Duration> cpu = CpuOf(chosen_[who]);
       if (absl::IsCancelled(cpu.status())) return cpu.status();
       if (!cpu.ok()) {
@@ -247,10 +253,7 @@ class Bench {
     if (!without.has_value()) {
       return {.failure = absl::StrCat(kWithoutProcesses, " has no figure")};
     }
-    if (seconds <= *without) {
-      return {.failure = absl::StrCat("no more than ", kWithoutProcesses)};
-    }
-    return {.value = seconds - *without};
+    return {.value = std::max(0.0, seconds - *without)};
   }
 
   const BenchOptions& options_;
@@ -262,6 +265,7 @@ class Bench {
   std::set<std::string> ids_;
   absl::Duration began_;
   int started_ = 0;
+  size_t turn_ = 0;
 };
 
 }  // namespace

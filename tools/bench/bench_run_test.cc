@@ -68,7 +68,7 @@ TEST(BenchRunTest, MeasuresEachOfThoseWhoAreHereInEachRound) {
             2U);
   EXPECT_THAT(said.front(), StartsWith("round 1 of 2: floor-"));
   EXPECT_THAT(said.front(), Not(HasSubstr("left")));
-  EXPECT_THAT(said.back(), StartsWith("round 2 of 2: what serving costs"));
+  EXPECT_THAT(said.back(), StartsWith("round 2 of 2: what it costs floor-"));
 }
 
 TEST(BenchRunTest, ProcessControlIsWhatTheIterativeServerDoesNotNeed) {

@@ -41,6 +41,19 @@ std::string Processor() {
   return "";
 }
 
+// Where git has put many branches into one file: "5c1cbdd... refs/heads/main".
+std::string PackedCommit(const std::string& common, std::string_view branch) {
+  std::ifstream file(absl::StrCat(common, "/packed-refs"));
+  std::string line;
+  while (std::getline(file, line)) {
+    std::string_view commit = line;
+    if (absl::ConsumeSuffix(&commit, absl::StrCat(" ", branch))) {
+      return std::string(commit);
+    }
+  }
+  return "";
+}
+
 // In a linked worktree .git is a file that says where, and branches are where
 // `commondir` there says.
 std::string Commit(const std::string& sources) {
@@ -50,8 +63,10 @@ std::string Commit(const std::string& sources) {
   const std::string head = FirstLine(absl::StrCat(git, "/HEAD"));
   std::string_view branch = head;
   if (!absl::ConsumePrefix(&branch, "ref: ")) return head;
-  const std::string common = FirstLine(absl::StrCat(git, "/commondir"));
-  return FirstLine(absl::StrCat(git, "/", common, "/", branch));
+  const std::string common =
+      absl::StrCat(git, "/", FirstLine(absl::StrCat(git, "/commondir")));
+  const std::string commit = FirstLine(absl::StrCat(common, "/", branch));
+  return commit.empty() ? PackedCommit(common, branch) : commit;
 }
 
 }  // namespace

@@ -42,6 +42,10 @@ TEST(MachineTest, FindsTheCommitOfABranchOfNoneAndOfALinkedWorktree) {
   Write(root + "/branch/.git/HEAD", "ref: refs/heads/main");
   Write(root + "/branch/.git/refs/heads/main", "aaaa");
   EXPECT_EQ(ThisMachine(root + "/branch", "").commit, "aaaa");
+  Write(root + "/packed/.git/HEAD", "ref: refs/heads/main");
+  Write(root + "/packed/.git/packed-refs",
+        "# pack-refs with: peeled\ndddd refs/heads/main");
+  EXPECT_EQ(ThisMachine(root + "/packed", "").commit, "dddd");
   Write(root + "/none/.git/HEAD", "bbbb");
   EXPECT_EQ(ThisMachine(root + "/none", "").commit, "bbbb");
   Write(root + "/branch/.git/worktrees/x/HEAD", "ref: refs/heads/x");

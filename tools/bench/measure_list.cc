@@ -41,9 +41,10 @@ std::vector<MeasureKind> AllMeasures() {
       BesideIdle("with_1000_idle", "1,000"),
       BesideIdle("with_10000_idle", "10,000"),
       {"idle_memory", "Memory of an idle connection",
-       "By how much MemAvailable of /proc/meminfo is less for 1,000 idle "
-       "connections, for each of them: with the kernel's part, and the "
-       "client's socket. What else the machine does is in it.",
+       "By how much AnonPages, PageTables and KernelStack of /proc/meminfo "
+       "are more for 1,000 idle connections, for each of them: what processes "
+       "have for themselves. The kernel's small objects and sockets are not in "
+       "it, which are the same for all; what else the machine does is.",
        Unit::kBytes, Better::kLess},
       {"reap_latency", "From a child's end until it is reaped",
        "One client after the other; the median time from when the bench hears "

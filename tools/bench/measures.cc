@@ -44,6 +44,8 @@ constexpr size_t kChunk = 100;
 constexpr size_t kCrowdForMemory = 1000;
 // A server that looks at all its children for each new one would take minutes.
 constexpr absl::Duration kLongestGathering = absl::Seconds(15);
+constexpr absl::Duration kLongestLeaving = absl::Seconds(15);
+constexpr absl::Duration kLongestReap = absl::Seconds(1);
 
 absl::Status Cancelled() { return absl::CancelledError("stopped"); }
 
@@ -63,31 +65,56 @@ absl::Status Keep(absl::StatusOr<Figure> figure, Figure& into) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<int64_t> MemAvailable() {
+// The sum of these lines of /proc/meminfo, in bytes.
+absl::StatusOr<int64_t> MemInfo(const std::set<std::string>& names) {
   std::ifstream file("/proc/meminfo");
   std::string name;
   std::string unit;
   int64_t kibibytes = 0;
+  int64_t sum = 0;
+  size_t found = 0;
   while (file >> name >> kibibytes) {
-    if (name == "MemAvailable:") return kibibytes * 1024;
     std::getline(file, unit);
+    if (!names.contains(name)) continue;
+    sum += kibibytes * 1024;
+    ++found;
   }
-  return absl::NotFoundError("/proc/meminfo has no MemAvailable");
+  if (found == names.size()) return sum;
+  return absl::NotFoundError("/proc/meminfo lacks what is looked for in it");
 }
 
-// When what others have just given back has arrived, as well as can be told.
-absl::StatusOr<int64_t> SettledMemAvailable() {
+absl::StatusOr<int64_t> MemAvailable() { return MemInfo({"MemAvailable:"}); }
+
+// What processes have for themselves, when what others have just given back has
+// arrived, as well as can be told. What is free would be all of it, but that
+// goes up for seconds after somebody has ended, by more than a crowd takes.
+absl::StatusOr<int64_t> MemoryOfProcesses() {
   constexpr int64_t kStill = 256 << 10;
-  constexpr int kLooks = 40;
+  constexpr int kLooks = 80;
   constexpr int kPause = 25;  // Milliseconds.
-  absl::StatusOr<int64_t> last = MemAvailable();
+  const std::set<std::string> own = {
+      "AnonPages:", "PageTables:", "KernelStack:"};
+  absl::StatusOr<int64_t> last = MemInfo(own);
   for (int i = 0; i < kLooks && last.ok(); ++i) {
     (void)poll(nullptr, 0, kPause);
-    const absl::StatusOr<int64_t> now = MemAvailable();
+    const absl::StatusOr<int64_t> now = MemInfo(own);
     if (!now.ok() || std::abs(*now - *last) < kStill) return now;
     last = now;
   }
   return last;
+}
+
+// Why a crowd of `size` is not gathered any further, if the rest of it would
+// take most of the memory that is left; else nothing.
+absl::StatusOr<std::string> TooMuch(int64_t before, size_t held, size_t size) {
+  const absl::StatusOr<int64_t> left = MemAvailable();
+  if (!left.ok()) return left.status();
+  const int64_t each = (before - *left) / static_cast<int64_t>(held);
+  const int64_t needed = each * static_cast<int64_t>(size - held);
+  if (needed <= *left / 4 * 3) return "";
+  return absl::StrCat("left out: ", size - held, " clients more would take ",
+                      needed >> 20, " MiB of ", *left >> 20,
+                      " that are available");
 }
 
 double Median(std::vector<double> values) {
@@ -131,7 +158,6 @@ absl::StatusOr<std::vector<UniqueFd>> LivingChildren(pid_t parent) {
 // keeps meaning it when its number means another.
 absl::StatusOr<absl::Duration> WaitForReap(
     const std::vector<UniqueFd>& children) {
-  constexpr absl::Duration kLongest = absl::Seconds(1);
   std::vector<pollfd> ends;
   ends.reserve(children.size());
   for (const UniqueFd& child : children) {
@@ -139,7 +165,7 @@ absl::StatusOr<absl::Duration> WaitForReap(
   }
   const int ready = RetryOnEintr([&] {
     return poll(ends.data(), ends.size(),
-                static_cast<int>(absl::ToInt64Milliseconds(kLongest)));
+                static_cast<int>(absl::ToInt64Milliseconds(kLongestReap)));
   });
   const absl::Duration began = MonotonicNow();
   if (ready == -1) return ErrnoStatus(errno, "poll");
@@ -147,8 +173,8 @@ absl::StatusOr<absl::Duration> WaitForReap(
   const auto ended = std::find_if(
       ends.begin(), ends.end(), [](const pollfd& p) { return p.revents != 0; });
   while (PidfdSendSignal(ended->fd, 0) == 0) {
-    if (MonotonicNow() - began > kLongest) {
-      return absl::UnavailableError("a child is not reaped within 1 s");
+    if (MonotonicNow() - began > kLongestReap) {
+      return absl::DeadlineExceededError("a child is not reaped within 1 s");
     }
   }
   return MonotonicNow() - began;
@@ -241,14 +267,27 @@ absl::StatusOr<Figure> Measurer::ReapLatency(
     if (!children.ok()) return children.status();
     client = absl::CancelledError("closed");
     const absl::StatusOr<absl::Duration> latency = WaitForReap(*children);
-    if (!latency.ok()) return latency.status();
-    latencies.push_back(absl::ToDoubleSeconds(*latency));
+    if (!latency.ok() && !absl::IsDeadlineExceeded(latency.status())) {
+      return latency.status();
+    }
+    latencies.push_back(absl::ToDoubleSeconds(latency.value_or(kLongestReap)));
   }
   return Figure{.value = Median(std::move(latencies))};
 }
 
-// Those that are about to be reaped are no fault, so it has half a second.
-absl::StatusOr<Figure> Measurer::Zombies(const StartedServer& server) const {
+// Who is about to leave has time to do so, and who is about to be reaped half a
+// second more.
+absl::StatusOr<Figure> Measurer::Zombies(const StartedServer& server,
+                                         size_t before) const {
+  const Deadline left = absl::Now() + kLongestLeaving;
+  while (left.Left() > absl::ZeroDuration()) {
+    if (!effort_.go_on()) return Cancelled();
+    const absl::StatusOr<std::vector<UniqueFd>> living =
+        LivingChildren(server.pid());
+    if (!living.ok()) return living.status();
+    if (living->size() <= before) break;
+    (void)poll(nullptr, 0, 50);
+  }
   const Deadline end = absl::Now() + absl::Milliseconds(500);
   while (true) {
     if (!effort_.go_on()) return Cancelled();
@@ -264,11 +303,12 @@ absl::StatusOr<Figure> Measurer::Zombies(const StartedServer& server) const {
 absl::Status Measurer::Crowds(const StartedServer& server,
                               const std::set<std::string>& ids,
                               Figures& figures) const {
-  const absl::StatusOr<int64_t> before = SettledMemAvailable();
+  const absl::StatusOr<int64_t> available = MemAvailable();
+  if (!available.ok()) return available.status();
+  const absl::StatusOr<int64_t> before = MemoryOfProcesses();
   if (!before.ok()) return before.status();
   std::vector<IdleCrowd> crowd;
   size_t held = 0;
-  int64_t each = 0;
   std::string failure;
   for (const size_t size : {size_t{10}, size_t{1000}, size_t{10'000}}) {
     const std::string id = absl::StrCat("with_", size, "_idle");
@@ -279,21 +319,15 @@ absl::Status Measurer::Crowds(const StartedServer& server,
       figures[id] = {.failure = "left out with --quick"};
       continue;
     }
-    const absl::StatusOr<int64_t> left = MemAvailable();
-    if (!left.ok()) return left.status();
-    const int64_t needed = each * static_cast<int64_t>(size - held);
-    if (failure.empty() && needed > *left / 4 * 3) {
-      failure = absl::StrCat("left out: it would take about ", needed >> 20,
-                             " MiB of ", *left >> 20, " that are available");
-    }
     const Deadline end = absl::Now() + kLongestGathering;
     while (failure.empty() && held < size) {
       if (!effort_.go_on()) return Cancelled();
       LoadPlan plan = PlanFor(server);
       plan.connections = std::min(kChunk, size - held);
       plan.duration = end.Left();
-      absl::StatusOr<IdleCrowd> chunk = IdleCrowd::Gather(plan);
+      absl::StatusOr<IdleCrowd> chunk = IdleCrowd::Gather(plan, effort_.go_on);
       if (!chunk.ok()) {
+        if (!effort_.go_on()) return Cancelled();
         failure = end.Left() == absl::ZeroDuration()
                       ? absl::StrCat("left out: after ",
                                      absl::FormatDuration(kLongestGathering),
@@ -305,19 +339,18 @@ absl::Status Measurer::Crowds(const StartedServer& server,
       }
       held += chunk->size();
       crowd.push_back(*std::move(chunk));
+      absl::StatusOr<std::string> too_much = TooMuch(*available, held, size);
+      if (!too_much.ok()) return too_much.status();
+      failure = *std::move(too_much);
     }
-    if (for_memory || (size > kCrowdForMemory && each == 0)) {
-      const absl::StatusOr<int64_t> now = SettledMemAvailable();
+    if (for_memory) {
+      const absl::StatusOr<int64_t> now = MemoryOfProcesses();
       if (!now.ok()) return now.status();
-      if (held > 0) each = (*before - *now) / static_cast<int64_t>(held);
-      if (for_memory && failure.empty() && each <= 0) {
-        figures["idle_memory"] = {.failure =
-                                      "others gave back more memory meanwhile"};
-      } else if (for_memory) {
-        figures["idle_memory"] =
-            failure.empty() ? Figure{.value = static_cast<double>(each)}
-                            : Figure{.failure = failure};
-      }
+      figures["idle_memory"] =
+          failure.empty()
+              ? Figure{.value = static_cast<double>(*now - *before) /
+                                static_cast<double>(held)}
+              : Figure{.failure = failure};
     }
     if (!ids.contains(id)) continue;
     if (!failure.empty()) {
@@ -345,6 +378,9 @@ absl::StatusOr<Figures> Measurer::Measure(
     const StartedServer& server, const Contender& contender,
     const std::set<std::string>& ids) const {
   Figures figures;
+  const absl::StatusOr<std::vector<UniqueFd>> living =
+      LivingChildren(server.pid());
+  if (!living.ok()) return living.status();
   const auto keep = [&](const std::string& id, absl::StatusOr<Figure> figure) {
     return Keep(std::move(figure), figures[id]);
   };
@@ -368,16 +404,28 @@ absl::StatusOr<Figures> Measurer::Measure(
   }
   const bool child_each =
       contender.design == Design::kFork || contender.design == Design::kProgram;
-  if (ids.contains("reap_latency") && child_each) {
+  if (ids.contains("reap_latency") && !child_each) {
+    figures["reap_latency"] = {.failure = "no child ends with a connection"};
+  } else if (ids.contains("reap_latency")) {
     if (absl::Status s = keep("reap_latency", ReapLatency(server)); !s.ok()) {
       return s;
     }
   }
   if (!contender.at_once.has_value()) {
     if (absl::Status s = Crowds(server, ids, figures); !s.ok()) return s;
+  } else {
+    for (const char* id :
+         {"with_10_idle", "with_1000_idle", "with_10000_idle", "idle_memory"}) {
+      if (!ids.contains(id)) continue;
+      figures[id] = {.failure = absl::StrCat("serves ", *contender.at_once,
+                                             " at once: no crowd gets in")};
+    }
   }
   if (ids.contains("zombies")) {
-    if (absl::Status s = keep("zombies", Zombies(server)); !s.ok()) return s;
+    if (absl::Status s = keep("zombies", Zombies(server, living->size()));
+        !s.ok()) {
+      return s;
+    }
   }
   return figures;
 }

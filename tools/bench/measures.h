@@ -19,6 +19,7 @@
 #ifndef BROOD_TOOLS_BENCH_MEASURES_H_
 #define BROOD_TOOLS_BENCH_MEASURES_H_
 
+#include <cstddef>
 #include <functional>
 #include <map>
 #include <optional>
@@ -53,8 +54,8 @@ class Measurer {
   explicit Measurer(Effort effort) : effort_(std::move(effort)) {}
 
   // Those of `ids` that can be measured while the server runs: all but
-  // process_cpu and process_control. What does not apply to the contender has
-  // no figure.
+  // process_cpu and process_control. What does not apply to the contender says
+  // so instead of a figure.
   absl::StatusOr<Figures> Measure(const StartedServer& server,
                                   const Contender& contender,
                                   const std::set<std::string>& ids) const;
@@ -69,7 +70,8 @@ class Measurer {
   absl::StatusOr<Figure> PingPong(const StartedServer& server, size_t size,
                                   bool bytes) const;
   absl::StatusOr<Figure> ReapLatency(const StartedServer& server) const;
-  absl::StatusOr<Figure> Zombies(const StartedServer& server) const;
+  absl::StatusOr<Figure> Zombies(const StartedServer& server,
+                                 size_t before) const;
   absl::Status Crowds(const StartedServer& server,
                       const std::set<std::string>& ids, Figures& figures) const;
 

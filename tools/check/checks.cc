@@ -177,6 +177,44 @@ absl::StatusOr<Lines> CheckFiles(const CheckedTree& tree) {
   return lines;
 }
 
+// Whom a layer may use, as Bazel's query language has it. That a target of
+// another may not be used is held by visibility; here is what it has to hold.
+struct Layer {
+  std::string_view folder;
+  std::string_view may_use;
+};
+constexpr auto kLayers = std::to_array<Layer>({
+    {"proc", "//proc/..."},
+    {"net", "//net/... + //proc:posix + //proc:unique_fd"},
+    {"signal", "//signal/... + //proc:posix + //proc:unique_fd"},
+    {"server", "//server/... + //net/... + //signal/... + //proc/..."},
+});
+
+absl::StatusOr<Lines> CheckArrows(const CheckedTree& tree) {
+  Lines lines;
+  for (const Layer& layer : kLayers) {
+    const std::string used = absl::StrCat(
+        "kind(cc_library, deps(kind(\"cc_library|cc_binary\", "
+        "attr(testonly, 0, //",
+        layer.folder, "/...)), 1)) intersect //...");
+    const absl::StatusOr<ProgramRun> query =
+        RunProgram({absl::StrCat(tree.root, "/bazelw"), "query",
+                    absl::StrCat("(", used, ") except (", layer.may_use, ")")},
+                   tree.root);
+    if (!query.ok()) return query.status();
+    if (!query->status.success()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("bazel query: ", query->err));
+    }
+    for (const std::string_view target :
+         absl::StrSplit(query->out, '\n', absl::SkipWhitespace())) {
+      lines.push_back(absl::StrCat("//", layer.folder, " uses ", target,
+                                   "; it may use ", layer.may_use));
+    }
+  }
+  return lines;
+}
+
 absl::StatusOr<Lines> CheckPins(const CheckedTree& tree) {
   return Complaints(tree,
                     {absl::StrCat(tree.root, "/bazelw"), "test",
@@ -200,6 +238,7 @@ constexpr auto kChecks = std::to_array<Check>({
     {"form", "guards, includes and licences are in order", CheckForm},
     {"names", "targets and flags that the pages name are there", CheckNames},
     {"files", "every C++ file is in a target", CheckFiles},
+    {"arrows", "no layer uses what is above or beside it", CheckArrows},
     {"pins", "both lists of dependencies name the same versions", CheckPins},
     {"examples", "what headers and pages show is compiled", CheckExamples},
     {"tidy", "clang-tidy finds nothing in what ships", CheckTidy},

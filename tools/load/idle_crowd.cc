@@ -20,7 +20,8 @@
 
 namespace brood {
 
-absl::StatusOr<IdleCrowd> IdleCrowd::Gather(const LoadPlan& plan) {
+absl::StatusOr<IdleCrowd> IdleCrowd::Gather(const LoadPlan& plan,
+                                            absl::FunctionRef<bool()> go_on) {
   if (!plan.connections.has_value() || !plan.messages.has_value()) {
     return absl::InvalidArgumentError(
         "a crowd of idle connections: allowed is a number of connections, and "
@@ -31,8 +32,10 @@ absl::StatusOr<IdleCrowd> IdleCrowd::Gather(const LoadPlan& plan) {
   std::vector<UniqueFd> connections;
   engine->KeepIn(connections);
   // One that fails is one too few: nothing is gained by going on.
-  const absl::StatusOr<LoadResult> result = engine->Run(
-      [](const LoadProgress& progress) { return progress.failed == 0; });
+  const absl::StatusOr<LoadResult> result =
+      engine->Run([&](const LoadProgress& progress) {
+        return progress.failed == 0 && go_on();
+      });
   if (!result.ok()) return result.status();
   if (connections.size() == *plan.connections) {
     return IdleCrowd(std::move(connections));

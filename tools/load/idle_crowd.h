@@ -26,6 +26,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "brood/proc/unique_fd.h"
 #include "brood/tools/load/load_plan.h"
@@ -36,7 +37,10 @@ class IdleCrowd {
  public:
   // Blocks until all of plan.connections are connected; plan.concurrency is how
   // many come in at once, and its duration, if any, is the most this may take.
-  static absl::StatusOr<IdleCrowd> Gather(const LoadPlan& plan);
+  // Once `go_on` is false it is Unavailable, too.
+  static absl::StatusOr<IdleCrowd> Gather(
+      const LoadPlan& plan,
+      absl::FunctionRef<bool()> go_on = [] { return true; });
 
   // How many have come.
   size_t size() const { return connections_.size(); }

@@ -642,7 +642,14 @@ void LoadEngine::BeWhole(Slot slot) {
 
 void LoadEngine::Fail(Slot slot, LoadFailure kind,
                       absl::FunctionRef<std::string()> what) {
-  LoadResult::Failure& failure = result_.failures[kind];
+  // A server that closes at once does so with or without a reset, as its kernel
+  // finds bytes of ours or not: a race, so it is one kind.
+  const Connection& connection = connections_[slot];
+  const bool cut = kind == LoadFailure::kReset || kind == LoadFailure::kClosed;
+  const bool unanswered = cut && IsService(plan_, LoadPlan::Service::kEcho) &&
+                          connection.messages == 0 && connection.received == 0;
+  LoadResult::Failure& failure =
+      result_.failures[unanswered ? LoadFailure::kUnanswered : kind];
   if (failure.count++ == 0) failure.first = what();
   Free(slot);
   if (result_.whole == 0 && result_.failed() >= kHopeless) {

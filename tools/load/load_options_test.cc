@@ -157,7 +157,8 @@ TEST(LoadOptionsTest, HelpNamesEveryExitCodeAndIsNarrow) {
   EXPECT_TRUE(options->help);
   const std::string usage = LoadUsage();
   for (const std::string_view part :
-       {"--to=", "--rate=", "10  wrong_bytes", "14  refused", "17  other"}) {
+       {"--to=", "--rate=", "10  wrong_bytes", "14  refused", "17  unanswered",
+        "18  other"}) {
     EXPECT_THAT(usage, HasSubstr(part));
   }
   for (const std::string_view line : absl::StrSplit(usage, '\n')) {

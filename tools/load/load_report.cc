@@ -121,6 +121,7 @@ std::string_view AdviceOn(LoadFailure kind) {
     case LoadFailure::kClosed:
     case LoadFailure::kTimeout:
     case LoadFailure::kWrongBytes:
+    case LoadFailure::kUnanswered:
     case LoadFailure::kOther:
       return "";
   }
@@ -240,7 +241,7 @@ std::string DescriptionOf(LoadFailure kind) {
     case LoadFailure::kWrongBytes:
       return "answered with wrong bytes";
     case LoadFailure::kReset:
-      return "reset";
+      return "reset in the middle";
     case LoadFailure::kClosed:
       return "closed before the answer was whole";
     case LoadFailure::kTimeout:
@@ -251,6 +252,8 @@ std::string DescriptionOf(LoadFailure kind) {
       return "had no port or no descriptor left on this machine";
     case LoadFailure::kNotBegun:
       return "were due and never begun";
+    case LoadFailure::kUnanswered:
+      return "closed or reset without a byte of an answer";
     case LoadFailure::kOther:
       return "failed otherwise";
   }

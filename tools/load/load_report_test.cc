@@ -158,7 +158,7 @@ TEST(LoadReportTest, JsonIsOneLine) {
   EXPECT_THAT(json, AllOf(EndsWith("}\n"), HasSubstr("\\\"quote\\\""),
                           HasSubstr("\"p99.9\":999."),
                           HasSubstr("\"connections_per_second\":500.000"),
-                          HasSubstr("\"exit_code\":17")));
+                          HasSubstr("\"exit_code\":18")));
   EXPECT_THAT(json.substr(0, json.size() - 1), Not(HasSubstr("\n")));
 }
 

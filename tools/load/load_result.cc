@@ -23,8 +23,8 @@ namespace brood {
 namespace {
 
 constexpr std::array<std::string_view, kLoadFailures> kNames = {
-    "wrong_bytes", "reset",   "closed",    "timeout",
-    "refused",     "no_room", "not_begun", "other"};
+    "wrong_bytes", "reset",     "closed",     "timeout", "refused",
+    "no_room",     "not_begun", "unanswered", "other"};
 
 // Of the numbers, in their order in a line.
 constexpr size_t kNumbers = 11;

@@ -30,15 +30,16 @@ namespace brood {
 // How a connection can fail, the worst first.
 enum class LoadFailure {
   kWrongBytes,  // Other bytes came back, or more, than were sent.
-  kReset,       // The server, or a router, cut it.
+  kReset,       // The server, or a router, cut it in the middle.
   kClosed,      // The server ended it before its answer was whole.
   kTimeout,     // For LoadPlan::timeout nothing happened.
   kRefused,     // Nothing listens there.
   kNoRoom,      // No port or no descriptor was left on this machine.
   kNotBegun,    // It was due, and the duration was over before its turn came.
+  kUnanswered,  // Closed or reset, and never a byte of an answer came.
   kOther,
 };
-inline constexpr int kLoadFailures = 8;
+inline constexpr int kLoadFailures = 9;
 
 // "wrong_bytes".
 std::string_view NameOf(LoadFailure kind);
