@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
+#include <limits>
 #include <set>
 #include <string>
 #include <string_view>
@@ -45,6 +46,7 @@ constexpr size_t kCrowdForMemory = 1000;
 // A server that looks at all its children for each new one would take minutes.
 constexpr absl::Duration kLongestGathering = absl::Seconds(15);
 constexpr absl::Duration kLongestLeaving = absl::Seconds(15);
+constexpr int kStillLooks = 8;
 constexpr absl::Duration kLongestReap = absl::Seconds(1);
 
 absl::Status Cancelled() { return absl::CancelledError("stopped"); }
@@ -275,17 +277,22 @@ absl::StatusOr<Figure> Measurer::ReapLatency(
   return Figure{.value = Median(std::move(latencies))};
 }
 
-// Who is about to leave has time to do so, and who is about to be reaped half a
-// second more.
+// Who is about to leave has time to do so, as long as some do: a server may keep
+// more processes than it began with. Who is about to be reaped has half a second
+// more.
 absl::StatusOr<Figure> Measurer::Zombies(const StartedServer& server,
                                          size_t before) const {
   const Deadline left = absl::Now() + kLongestLeaving;
-  while (left.Left() > absl::ZeroDuration()) {
+  size_t last = std::numeric_limits<size_t>::max();
+  for (int same = 0; same < kStillLooks && left.Left() > absl::ZeroDuration();
+       ++same) {
     if (!effort_.go_on()) return Cancelled();
     const absl::StatusOr<std::vector<UniqueFd>> living =
         LivingChildren(server.pid());
     if (!living.ok()) return living.status();
     if (living->size() <= before) break;
+    if (living->size() < last) same = 0;
+    last = living->size();
     (void)poll(nullptr, 0, 50);
   }
   const Deadline end = absl::Now() + absl::Milliseconds(500);
