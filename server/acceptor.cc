@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/server/acceptor.h"
 
+#include <netinet/in.h>
 #include <poll.h>
+#include <sys/socket.h>
 
 #include <optional>
 #include <utility>
@@ -15,11 +17,31 @@
 #include "brood/net/address.h"
 #include "brood/net/address_range.h"
 #include "brood/net/listener.h"
+#include "brood/net/stream.h"
 #include "brood/net/syn_filter.h"
 #include "brood/proc/posix.h"
 #include "brood/server/poll_loop.h"
 
 namespace brood {
+namespace {
+
+bool IsEverywhere(const Address& address) {
+  if (address.family() == AF_INET) {
+    return reinterpret_cast<const sockaddr_in*>(address.sockaddr())
+               ->sin_addr.s_addr == INADDR_ANY;
+  }
+  if (address.family() != AF_INET6) return false;
+  return IN6_IS_ADDR_UNSPECIFIED(
+      &reinterpret_cast<const sockaddr_in6*>(address.sockaddr())->sin6_addr);
+}
+
+}  // namespace
+
+void LearnLocal(const Stream& client, Address& local) {
+  if (!IsEverywhere(local)) return;
+  const absl::StatusOr<Address> learnt = LocalAddressOf(client.fd());
+  if (learnt.ok()) local = learnt->Unmapped();
+}
 namespace {
 
 // How many clients one wake-up lets in before exits and signals are looked at.

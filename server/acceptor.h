@@ -37,9 +37,14 @@
 #include "brood/net/address.h"
 #include "brood/net/address_range.h"
 #include "brood/net/listener.h"
+#include "brood/net/stream.h"
 #include "brood/server/poll_loop.h"
 
 namespace brood {
+
+// `local` is the address of the door by which the client came in; where that is
+// every address, it becomes the one that the client connected to.
+void LearnLocal(const Stream& client, Address& local);
 
 class Acceptor {
  public:

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <pwd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -99,11 +100,15 @@ absl::Status CheckId(uint32_t id) {
       id, " is nobody's number: allowed is one from 0 to ", kUnchanged - 1));
 }
 
-// A number is the id itself, even of a user that nobody knows.
+// A number is the id itself, even of a user that nobody knows; then the group
+// has the same number.
 absl::StatusOr<Credentials> UserOf(const std::string& text) {
   uid_t uid = 0;
   if (!absl::SimpleAtoi(text, &uid)) return LookUpUser(text);
   if (absl::Status s = CheckId(uid); !s.ok()) return s;
+  if (const passwd* const entry = getpwuid(uid); entry != nullptr) {
+    return LookUpUser(entry->pw_name);
+  }
   return Credentials{.uid = uid, .gid = static_cast<gid_t>(uid)};
 }
 

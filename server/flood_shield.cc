@@ -20,6 +20,12 @@ void FloodShield::Start(PollLoop& loop, Drop drop) {
   if (guard_.threshold() > 0) drop_ = std::move(drop);
 }
 
+void FloodShield::Stop() {
+  if (!on()) return;
+  if (!guard_.Shut(MonotonicNow()).empty()) (void)drop_({});
+  drop_ = nullptr;
+}
+
 void FloodShield::Count(const SourceKey& source) {
   if (!on()) return;
   const absl::Duration now = MonotonicNow();
@@ -60,9 +66,11 @@ void FloodShield::Update(absl::Duration now) {
 
 void FloodShield::OpenLater(absl::Duration now) {
   const std::optional<absl::Duration> next = guard_.NextOpening(now);
-  if (!next.has_value() || std::exchange(timer_runs_, true)) return;
+  // One that was set for a later time is left to find nothing to do.
+  if (!next.has_value() || *next >= timer_at_) return;
+  timer_at_ = *next;
   loop_->CallAfter(*next - now, [this] {
-    timer_runs_ = false;
+    timer_at_ = absl::InfiniteDuration();
     if (on()) Update(MonotonicNow());
     return absl::OkStatus();
   });

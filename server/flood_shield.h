@@ -50,6 +50,9 @@ class FloodShield {
 
   // Before this nobody is shut out.
   void Start(PollLoop& loop, Drop drop);
+  // Hears everybody again, and shuts nobody out any more: the filter is the
+  // socket's, which may outlive the server.
+  void Stop();
   void OnEvent(absl::AnyInvocable<void(const LogEvent&)> observer) {
     observer_ = std::move(observer);
   }
@@ -77,7 +80,7 @@ class FloodShield {
   PollLoop* loop_ = nullptr;
   Drop drop_;
   absl::AnyInvocable<void(const LogEvent&)> observer_;
-  bool timer_runs_ = false;
+  absl::Duration timer_at_ = absl::InfiniteDuration();  // Monotonic.
 };
 
 }  // namespace brood

@@ -107,6 +107,33 @@ TEST_F(FloodShieldTest, SaysOfWhoWentOnThatHeDid) {
   EXPECT_TRUE(shield_.Forget(flooder_));
 }
 
+TEST_F(FloodShieldTest, HearsEachSourceInItsOwnTime) {
+  Start();
+  Flood();
+  ASSERT_THAT(loop_.Run(), IsOk());
+  Flood();  // For 1.8 s.
+  const SourceKey other = SourceKey::Of(*Address::Parse("192.0.2.8:1"));
+  for (int i = 0; i < 3; ++i) shield_.Count(other);  // For 0.9 s.
+  const absl::Duration began = MonotonicNow();
+  ASSERT_THAT(loop_.Run(), IsOk());
+  EXPECT_LE(MonotonicNow() - began, absl::Seconds(8));
+  const AddressRange both = *AddressRange::Parse("192.0.2.8");
+  EXPECT_THAT(
+      dropped_,
+      ElementsAre(ElementsAre(range_), IsEmpty(), ElementsAre(range_),
+                  ElementsAre(range_, both), ElementsAre(range_), IsEmpty()));
+}
+
+TEST_F(FloodShieldTest, HearsEverybodyOnceItIsStopped) {
+  Start();
+  Flood();
+  shield_.Stop();
+  EXPECT_THAT(dropped_, ElementsAre(ElementsAre(range_), IsEmpty()));
+  Flood();
+  EXPECT_EQ(shield_.Explain(flooder_), "");
+  EXPECT_THAT(dropped_, SizeIs(2));
+}
+
 TEST_F(FloodShieldTest, HearsASourceAtOnceThatIsToBeForgotten) {
   Start();
   EXPECT_FALSE(shield_.Forget(flooder_));

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/server/fork_per_connection.h"
 
-#include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/types.h>
@@ -70,21 +69,6 @@ bool IsShortage(const absl::Status& status) {
   }
 }
 
-bool IsEverywhere(const Address& address) {
-  if (address.family() == AF_INET) {
-    return reinterpret_cast<const sockaddr_in*>(address.sockaddr())
-               ->sin_addr.s_addr == INADDR_ANY;
-  }
-  if (address.family() != AF_INET6) return false;
-  return IN6_IS_ADDR_UNSPECIFIED(
-      &reinterpret_cast<const sockaddr_in6*>(address.sockaddr())->sin6_addr);
-}
-
-ABSL_ATTRIBUTE_NOINLINE void LearnLocal(Entrant& entrant) {
-  const absl::StatusOr<Address> local = LocalAddressOf(entrant.stream.fd());
-  if (local.ok()) entrant.local = local->Unmapped();
-}
-
 // A program costs a descriptor for its process, and another if its connection
 // is kept here too. That there is one for each process comes first; where
 // nobody says how many there will be, a third is left for connections.
@@ -94,7 +78,7 @@ size_t MostKept(size_t max_connections) {
   if (getrlimit(RLIMIT_NOFILE, &limit) == -1) return 0;
   const size_t room =
       limit.rlim_cur - std::min<rlim_t>(limit.rlim_cur, kOthers);
-  return std::max(room / 3, room - std::min(room, max_connections));
+  return max_connections < room ? room - max_connections : room / 3;
 }
 
 SharedTotals MapTotals() {
@@ -228,9 +212,7 @@ void ForkPerConnection::TellNotStarted(const Entrant& entrant,
 // On success nothing is left of the entrant.
 absl::Status ForkPerConnection::StartOne(Entrant& entrant) {
   const absl::Duration begin = MonotonicNow();
-  if (!entrant.proxy.has_value() && IsEverywhere(entrant.local)) {
-    LearnLocal(entrant);
-  }
+  if (!entrant.proxy.has_value()) LearnLocal(entrant.stream, entrant.local);
   if (free_.empty()) {
     free_.push_back(connections_.size());
     connections_.emplace_back();
@@ -462,6 +444,8 @@ void ForkPerConnection::TickSoon() {
 
 void ForkPerConnection::Drain(absl::AnyInvocable<void()> done) {
   done_ = std::move(done);
+  gate_
+      .StopShield();  // Before the door is shut, which may be by a filter, too.
   acceptor_.Drain([this] { CallDoneSoon(); });
 }
 
@@ -483,6 +467,7 @@ void ForkPerConnection::CallDoneSoon() {
 }
 
 void ForkPerConnection::SignalHandlers(int signo, EndCause cause) {
+  gate_.StopShield();
   acceptor_.Close();
   gate_.TurnAwayAll("the server ends");
   waiting_.clear();

@@ -229,19 +229,19 @@ TEST_F(ForkPerConnectionTest, ServesMoreProgramsThanThereIsRoomToWatch) {
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
   const std::unique_ptr<ExecHandler> cat = Program({"/bin/cat"});
   ForkPerConnection::Options options;
-  options.gate.limits.max_connections = 20;  // Ten of them can be watched.
+  options.gate.limits.max_connections = 25;  // Five of them can be watched.
   Start(*cat, options);
   for (int round = 0; round < 2; ++round) {
     std::vector<Stream> clients;
-    for (int i = 0; i < 20; ++i) {
+    for (int i = 0; i < 25; ++i) {
       clients.push_back(Connect());
       ASSERT_THAT(clients.back().WriteAll("hello"), IsOk());
       EXPECT_EQ(AwaitText(clients.back(), 5), "hello") << i;
     }
     clients.clear();
-    AwaitEnds(20 * static_cast<size_t>(round + 1));
+    AwaitEnds(25 * static_cast<size_t>(round + 1));
   }
-  EXPECT_THAT(events_, ElementsAre(HasSubstr("no more than 10 clients are "
+  EXPECT_THAT(events_, ElementsAre(HasSubstr("no more than 5 clients are "
                                              "watched")));
   EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
 }

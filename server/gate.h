@@ -114,6 +114,7 @@ class Gate {
   // Has those dropped, before they come here, who are shut out. Without this
   // nobody is. REQUIRES: started.
   void ShieldBy(FloodShield::Drop drop);
+  void StopShield() { shield_.Stop(); }
   // Calls `observer` for who was turned away, and who is shut out.
   void OnEvent(absl::AnyInvocable<void(const LogEvent&)> observer) {
     observer_ = std::move(observer);

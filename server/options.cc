@@ -492,6 +492,8 @@ FlagTable FlagsInto(Draft& draft) {
            .what = "what a handler may use, as setrlimit(2) names it",
            .allowed = "limits such as CPU=10,NOFILE=64:128,AS=unlimited",
            .by_default = "the server's",
+           .more = "With prefork it is what a worker may use, for all its "
+                   "connections together.",
            .parse =
                [&draft](std::string_view value) {
                  return ParseRlimit(value, draft);
@@ -593,7 +595,8 @@ FlagTable FlagsInto(Draft& draft) {
            .by_default = "500",
            .more = "For 0.9s, and if it goes on for up to 7.2s, the kernel "
                    "drops what it knocks with; to it the server seems not to "
-                   "be there. Newer kernels ask for CAP_NET_ADMIN.",
+                   "be there. Newer kernels ask for CAP_NET_ADMIN. With "
+                   "prefork each worker counts for itself.",
            .parse =
                [&draft](std::string_view value) {
                  return AllowedIf(ReadNumber(
@@ -778,7 +781,9 @@ FlagTable FlagsInto(Draft& draft) {
            .value_name = "FORMAT",
            .group = kServer,
            .what =
-               "how each connection is logged, in one line on standard error",
+               "how each connection, and whatever else happens, is logged, in "
+               "lines on standard error; with none there is not one, and "
+               "--control tells how things stand",
            .allowed = "text, json or none",
            .by_default = "text",
            .parse =
@@ -911,7 +916,7 @@ absl::Status Parser::AgreeOnHandler() {
   const std::vector<std::string>& program = draft_.options.handler.program;
   if (program.empty()) {
     return given_.Refuse(
-        {"stderr_to_socket", "keep_env"},
+        {"stderr_to_socket", "keep_env", "client_gone_grace"},
         "needs a program: --service has nothing to do with it");
   }
   return given_.Refuse(

@@ -32,8 +32,9 @@ std::optional<Ended> Progress::LimitOf(const Patience& patience, int fd,
   if (fd == -1 || !patience.asks_tcp()) return std::nullopt;
   const absl::StatusOr<TcpInfo> info = TcpInfoOf(fd);
   if (!info.ok()) return std::nullopt;  // Of unix there is none.
-  if (std::min(info->since_data_received, info->since_data_sent) >=
-      patience.idle_timeout) {
+  // What it waited before its turn is not its silence.
+  if (std::min({info->since_data_received, info->since_data_sent,
+                now - begin_}) >= patience.idle_timeout) {
     return Ended{.cause = EndCause::kIdle, .limit = patience.idle_timeout};
   }
   if (patience.min_rate.has_value() &&

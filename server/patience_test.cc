@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/server/patience.h"
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "brood/net/address.h"
 #include "brood/net/listener.h"
 #include "brood/net/stream.h"
+#include "brood/net/tcp_info.h"
 #include "brood/proc/posix.h"
 #include "brood/server/connection_log.h"
 #include "brood/server/poll_loop.h"
@@ -68,6 +70,26 @@ TEST(PatienceTest, SpeaksOfSilenceAndSlownessOnlyWhereTcpIsAsked) {
             EndCause::kIdle);
   EXPECT_EQ(progress.LimitOf(idle, -1, absl::Seconds(1)), std::nullopt);
   EXPECT_EQ(progress.LimitOf({}, server.fd(), absl::Hours(1)), std::nullopt);
+}
+
+TEST(PatienceTest, WhatAClientWaitedBeforeItsTurnIsNotItsSilence) {
+  auto [client, server] = Connected();
+  constexpr absl::Duration kSilence = absl::Milliseconds(2);
+  while (true) {
+    const absl::StatusOr<TcpInfo> info = TcpInfoOf(server.fd());
+    ASSERT_TRUE(info.ok());
+    if (std::min(info->since_data_received, info->since_data_sent) >=
+        kSilence) {
+      break;
+    }
+  }
+  const Patience patience = {.idle_timeout = kSilence};
+  Progress late(absl::Seconds(100));
+  EXPECT_EQ(
+      late.LimitOf(patience, server.fd(), absl::Seconds(100) + kSilence / 2),
+      std::nullopt);
+  EXPECT_EQ(CauseOf(late.LimitOf(patience, server.fd(), absl::Seconds(101))),
+            EndCause::kIdle);
 }
 
 TEST(PatienceTest, CountsTheBytesOfEachPeriodForItself) {

@@ -582,6 +582,7 @@ void Prefork::RecordCrash(size_t slot, pid_t pid, const ExitStatus& status) {
 void Prefork::Drain(absl::AnyInvocable<void()> done) {
   done_ = std::move(done);
   policy_.Drain();
+  shield_.Stop();  // Before the door is shut, which may be by a filter, too.
   // Where the door cannot be shut, there will be a moment when nobody waits.
   for (Listener& listener : listeners_) (void)listener.Drain();
   PreforkBoard::Shared& shared = board_.shared();
@@ -596,6 +597,7 @@ void Prefork::SignalHandlers(int signo, EndCause cause) {
   board_.shared().stop = true;
   bell_.Wake();
   policy_.Drained();
+  shield_.Stop();
   CloseListeners();
   for (const Worker& worker : workers_) {
     reaper_.KillGroupAtEnd(worker.pid);

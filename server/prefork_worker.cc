@@ -28,6 +28,7 @@
 #include "brood/net/source_key.h"
 #include "brood/net/stream.h"
 #include "brood/proc/posix.h"
+#include "brood/server/acceptor.h"
 #include "brood/server/admission.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/prefork_board.h"
@@ -243,8 +244,10 @@ bool PreforkWorker::Take(Accepted client, size_t listener) {
   }
   Begin(client.peer, listener);
   const int64_t began = slot_.since.load(std::memory_order_relaxed);
+  Address local = share_.listeners[listener].address();
+  LearnLocal(client.stream, local);
   const int result = share_.handler.Handle(
-      client.stream, {.local = share_.listeners[listener].address(),
+      client.stream, {.local = local,
                       .peer = client.peer,
                       .connections_of_source = ConnectionsOfSource()});
   End(client, result, began);
@@ -308,10 +311,15 @@ void PreforkWorker::End(const Accepted& client, int result, int64_t began) {
   const Address& peer = client.peer;
   bool told = false;
   if (share_.records) {
+    // A program is a child of the worker, which has waited for it by now.
     rusage usage = {};
+    rusage programs = {};
     (void)getrusage(RUSAGE_SELF, &usage);
-    const int64_t user_time = Nanoseconds(usage.ru_utime);
-    const int64_t system_time = Nanoseconds(usage.ru_stime);
+    (void)getrusage(RUSAGE_CHILDREN, &programs);
+    const int64_t user_time =
+        Nanoseconds(usage.ru_utime) + Nanoseconds(programs.ru_utime);
+    const int64_t system_time =
+        Nanoseconds(usage.ru_stime) + Nanoseconds(programs.ru_stime);
     PreforkMessage message = {
         .kind = Kind::kEnded,
         .slot = static_cast<uint32_t>(task_.slot),
@@ -321,7 +329,8 @@ void PreforkWorker::End(const Accepted& client, int result, int64_t began) {
         .duration = Now() - began,
         .user_time = user_time - std::exchange(user_time_, user_time),
         .system_time = system_time - std::exchange(system_time_, system_time),
-        .max_resident_bytes = int64_t{usage.ru_maxrss} * 1024};
+        .max_resident_bytes =
+            int64_t{std::max(usage.ru_maxrss, programs.ru_maxrss)} * 1024};
     const TcpTotals totals = TcpTotals::Of(client.stream.fd());
     if (totals.known) {
       message.bytes_in = static_cast<int64_t>(totals.bytes_in);
@@ -387,7 +396,8 @@ void PreforkWorker::Pause(absl::Duration time) {
 // From here on it is like a child of fork_per_connection.h: it has its
 // connection and nothing else of the server's.
 int PreforkWorker::ServeLast() {
-  const Address local = share_.listeners[last_->listener].address();
+  Address local = share_.listeners[last_->listener].address();
+  LearnLocal(last_->client.stream, local);
   Begin(last_->client.peer, last_->listener);
   Tell(Kind::kLook);
   for (Listener& listener : share_.listeners) (void)listener.Close();

@@ -472,7 +472,8 @@ TEST_F(ServerInputTest, RefusesFlagsThatContradictEachOther) {
        {"--min_spare_workers=2", "--max_spare_workers=2", "--max_workers=2"}) {
     rows.push_back({{flag, "--workers=2", prefork}, {"--workers do not go"}});
   }
-  for (const char* flag : {"--stderr_to_socket", "--keep_env=TZ"}) {
+  for (const char* flag :
+       {"--stderr_to_socket", "--keep_env=TZ", "--client_gone_grace=5s"}) {
     rows.push_back({{flag}, {"needs a program"}});
     rows.push_back({{flag, "--service=time"}, {"needs a program"}});
   }
