@@ -435,6 +435,7 @@ void Assembly::NoteWhatIsOutOfReach() {
                             ": its rules hold, and cannot be read again")});
   }
   std::vector<Address> places;
+  places.reserve(options_.listen.places.size() + 1);
   for (const ServerOptions::Place& place : options_.listen.places) {
     places.push_back(place.address);
   }

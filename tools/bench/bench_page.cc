@@ -79,19 +79,20 @@ section { margin-top: 3rem; padding-top: 1.2rem; border-top: 1px solid var(--lin
 .plot { position: relative; height: 1.75rem; border-left: 1px solid var(--soft); }
 .scaled { position: absolute; top: 0; bottom: 0; left: 0; right: 6.2rem; }
 .scaled > * { position: absolute; }
-.bar { left: 0; top: .3rem; bottom: .3rem; border-radius: 0 2px 2px 0; }
-.dot { width: .8rem; height: .8rem; margin: -.4rem 0 0 -.4rem; top: 50%; border-radius: 50%; }
-.spread { top: 50%; height: 2px; margin-top: -1px; background: var(--spread); opacity: .75; min-width: 1px; }
+svg { width: 100%; height: 100%; overflow: visible; }
+.spread { stroke: var(--spread); stroke-width: 2px; stroke-linecap: square; opacity: .75; }
 .figure { top: 50%; transform: translateY(-50%); margin-left: .35rem; padding: 0 .15rem; line-height: 1.2; background: var(--paper); white-space: nowrap; font-size: .9rem; font-variant-numeric: tabular-nums; }
-.dot + .figure { margin-left: .6rem; }
+.dotted .figure { margin-left: .6rem; }
 .of-brood .figure { font-weight: 600; }
-.floor-line { top: 0; bottom: 0; border-left: 1px dashed var(--soft); opacity: .8; }
-.tick { top: 0; bottom: 0; border-left: 1px solid var(--line); }
+.floor-line { stroke: var(--soft); stroke-dasharray: 3 3; opacity: .8; }
+line.tick { stroke: var(--line); }
 .axis .plot { height: 1.3rem; border: 0; }
-.axis .tick { border: 0; transform: translateX(-50%); font-size: .75rem; color: var(--soft); white-space: nowrap; }
-.of-brood .bar, .of-brood .dot, .key .of-brood { background: var(--brood); }
-.of-floor .bar, .of-floor .dot, .key .of-floor { background: var(--floor); }
-.of-peer .bar, .of-peer .dot, .key .of-peer { background: var(--peer); }
+.axis .tick { transform: translateX(-50%); font-size: .75rem; color: var(--soft); white-space: nowrap; }
+.of-brood { --own: var(--brood); }
+.of-floor { --own: var(--floor); }
+.of-peer { --own: var(--peer); }
+.bar, .dot { fill: var(--own); }
+.key i[class^="of-"] { background: var(--own); }
 .note { grid-column: 2; color: var(--soft); font-size: .82rem; line-height: 1.35; margin-bottom: .3rem; min-width: 0; }
 .failed .name { color: var(--soft); }
 .failed .note { margin: .25rem 0; }
@@ -119,7 +120,6 @@ pre.command { white-space: pre-wrap; overflow-wrap: anywhere; }
   .bars li { grid-template-columns: minmax(0, 1fr); margin-top: .35rem; }
   .name { text-align: left; line-height: 1.2; }
   .plot { height: 1.4rem; }
-  .bar { top: .2rem; bottom: .2rem; }
   .note { grid-column: 1; }
   table { font-size: .78rem; }
   th, td { padding-right: .6rem; }
@@ -238,13 +238,10 @@ class Scale {
   double greatest_ = 0;
 };
 
-std::string TicksOf(const Scale& scale) {
-  std::string html;
-  for (const double tick : scale.Ticks()) {
-    absl::StrAppend(&html, "<span class=\"tick\" style=\"left:",
-                    Percent(scale.At(tick)), "\"></span>");
-  }
-  return html;
+// A line from the top of a plot to its foot.
+std::string Upright(std::string_view what, const std::string& where) {
+  return absl::StrCat("<line class=\"", what, "\" x1=\"", where, "\" x2=\"",
+                      where, "\" y1=\"0\" y2=\"100%\"/>");
 }
 
 // What the lines are, below them; "10 ms" and not "10.0 ms".
@@ -273,25 +270,29 @@ std::string RowOf(const Rank& rank, const std::optional<Summary>& floor,
     const double median = scale.At(summary.median);
     const double least = scale.At(summary.least);
     const double greatest = scale.At(summary.greatest);
-    absl::StrAppend(&html, "<span class=\"plot\"><span class=\"scaled\">");
-    if (scale.logarithmic()) absl::StrAppend(&html, TicksOf(scale));
-    if (floor.has_value()) {
-      absl::StrAppend(&html, "<span class=\"floor-line\" style=\"left:",
-                      Percent(scale.At(floor->median)), "\"></span>");
-    }
-    if (!scale.logarithmic()) {
-      absl::StrAppend(&html,
-                      "<span class=\"bar\" style=\"width:", Percent(median),
-                      "\"></span>");
-    }
-    absl::StrAppend(&html,
-                    "<span class=\"spread\" style=\"left:", Percent(least),
-                    ";width:", Percent(greatest - least), "\"></span>");
+    absl::StrAppend(&html, "<span class=\"plot\"><span class=\"scaled",
+                    scale.logarithmic() ? " dotted" : "",
+                    "\"><svg aria-hidden=\"true\">");
     if (scale.logarithmic()) {
-      absl::StrAppend(&html,
-                      "<span class=\"dot\" style=\"left:", Percent(median),
-                      "\"></span>");
+      for (const double tick : scale.Ticks()) {
+        absl::StrAppend(&html, Upright("tick", Percent(scale.At(tick))));
+      }
+    } else {
+      absl::StrAppend(&html, "<rect class=\"bar\" y=\"17%\" height=\"66%\" ",
+                      "width=\"", Percent(median), "\"/>");
     }
+    if (floor.has_value()) {
+      absl::StrAppend(&html,
+                      Upright("floor-line", Percent(scale.At(floor->median))));
+    }
+    absl::StrAppend(&html, "<line class=\"spread\" x1=\"", Percent(least),
+                    "\" x2=\"", Percent(greatest),
+                    "\" y1=\"50%\" y2=\"50%\"/>");
+    if (scale.logarithmic()) {
+      absl::StrAppend(&html, "<circle class=\"dot\" cx=\"", Percent(median),
+                      "\" cy=\"50%\" r=\"6\"/>");
+    }
+    absl::StrAppend(&html, "</svg>");
     absl::StrAppend(&html, "<span class=\"figure\" style=\"left:",
                     Percent(std::max(median, greatest)), "\">",
                     FigureOf(summary.median, unit), "</span></span></span>");
