@@ -259,7 +259,15 @@ std::string AxisOf(const Scale& scale, Unit unit) {
   return absl::StrCat(html, "</span></span></li>\n");
 }
 
-std::string RowOf(const Rank& rank, const std::optional<Summary>& floor,
+// Across every row of a design, where its floor is; nothing without one.
+std::string FloorLineOf(const Findings& findings, const Scale& scale) {
+  if (findings.floor == nullptr) return "";
+  const std::optional<Summary> floor = Summarise(findings.floor->samples);
+  if (!floor.has_value()) return "";
+  return Upright("floor-line", Percent(scale.At(floor->median)));
+}
+
+std::string RowOf(const Rank& rank, std::string_view floor_line,
                   const Scale& scale, Unit unit) {
   std::string html = absl::StrCat("<li class=\"", ClassOf(rank.origin),
                                   rank.summary.has_value() ? "" : " failed",
@@ -281,12 +289,8 @@ std::string RowOf(const Rank& rank, const std::optional<Summary>& floor,
       absl::StrAppend(&html, "<rect class=\"bar\" y=\"17%\" height=\"66%\" ",
                       "width=\"", Percent(median), "\"/>");
     }
-    if (floor.has_value()) {
-      absl::StrAppend(&html,
-                      Upright("floor-line", Percent(scale.At(floor->median))));
-    }
-    absl::StrAppend(&html, "<line class=\"spread\" x1=\"", Percent(least),
-                    "\" x2=\"", Percent(greatest),
+    absl::StrAppend(&html, floor_line, "<line class=\"spread\" x1=\"",
+                    Percent(least), "\" x2=\"", Percent(greatest),
                     "\" y1=\"50%\" y2=\"50%\"/>");
     if (scale.logarithmic()) {
       absl::StrAppend(&html, "<circle class=\"dot\" cx=\"", Percent(median),
@@ -312,12 +316,10 @@ std::string DesignOf(const Findings& findings, std::string_view headline,
     absl::StrAppend(&html, "<p class=\"soft\">", Escaped(findings.sentence),
                     "</p>\n");
   }
-  const std::optional<Summary> floor = findings.floor == nullptr
-                                           ? std::nullopt
-                                           : Summarise(findings.floor->samples);
+  const std::string floor_line = FloorLineOf(findings, scale);
   absl::StrAppend(&html, "<ol class=\"bars\">\n");
   for (const Rank& rank : findings.ranks) {
-    absl::StrAppend(&html, RowOf(rank, floor, scale, unit));
+    absl::StrAppend(&html, RowOf(rank, floor_line, scale, unit));
   }
   if (scale.logarithmic()) absl::StrAppend(&html, AxisOf(scale, unit));
   return absl::StrCat(html, "</ol>\n");
