@@ -45,7 +45,7 @@ void LearnLocal(const Stream& client, Address& local) {
 namespace {
 
 // How many clients one wake-up lets in before exits and signals are looked at.
-constexpr int kBatch = 16;
+constexpr int kBatch = 64;
 
 // How often to look, while draining, whether those on their way have arrived,
 // and how long to wait for them: a second is when a lost packet is sent again.

@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -28,6 +30,7 @@
 #include "brood/net/address.h"
 #include "brood/net/address_range.h"
 #include "brood/net/listener.h"
+#include "brood/net/source_key.h"
 #include "brood/net/stream.h"
 #include "brood/proc/child.h"
 #include "brood/proc/exit_queue.h"
@@ -49,6 +52,22 @@ namespace {
 // How long to wait with the next try after a fork has failed, if no child ends
 // sooner.
 constexpr absl::Duration kPause = absl::Milliseconds(100);
+
+// For how long processes are started before others get their turn: the door,
+// at which somebody may stand who should be next, exits and signals. A fork
+// takes about 0.1 ms, a program half a millisecond.
+constexpr absl::Duration kTurn = absl::Microseconds(400);
+// The same while nobody waits: what comes at once is no crowd yet, and who need
+// not be queued costs less.
+constexpr absl::Duration kTurnAtTheDoor = absl::Microseconds(1500);
+
+// How many are taken in ahead of their processes. They need descriptors.
+constexpr size_t kMostStarting = 1024;
+constexpr size_t kPartOfDescriptors = 8;
+
+// Why a client that was let in has to go without a process.
+constexpr std::string_view kItLeft = "it left before it had a process";
+constexpr std::string_view kTheServerEnds = "the server ends";
 
 // How many of a chunk of shared memory.
 constexpr size_t kTotalsPerChunk = 4096;
@@ -79,6 +98,22 @@ size_t MostKept(size_t max_connections) {
   const size_t room =
       limit.rlim_cur - std::min<rlim_t>(limit.rlim_cur, kOthers);
   return max_connections < room ? room - max_connections : room / 3;
+}
+
+size_t MostStarting() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) == -1) return 1;
+  return std::clamp<rlim_t>(limit.rlim_cur / kPartOfDescriptors, 1,
+                            kMostStarting);
+}
+
+// Whether its client has reset it, and left nothing to read. A client that has
+// only closed it may still have something to say.
+bool WasGivenUp(const Stream& stream) {
+  char byte;
+  const ssize_t got = RetryOnEintr(
+      [&] { return recv(stream.fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT); });
+  return got == -1 && errno != EAGAIN;
 }
 
 SharedTotals MapTotals() {
@@ -152,12 +187,13 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
   most_kept_ = program && !options_.patience.asks_tcp()
                    ? MostKept(options_.gate.limits.max_connections)
                    : std::numeric_limits<size_t>::max();
+  most_starting_ = MostStarting();
   loop_->Watch(reaper_.fd(), [this] { return ReportEnds(); });
   gate_.OnEvent([this](const LogEvent& event) {
     if (event_observer_ != nullptr) event_observer_(event);
   });
   gate_.OnRoom([this] {
-    if (waiting_.empty()) acceptor_.Want();
+    if (WantsMore()) acceptor_.Want();
   });
   gate_.Start(loop, [this](Entrant&& entrant) { Enter(std::move(entrant)); });
   gate_.ShieldBy([this](absl::Span<const AddressRange> sources) {
@@ -165,11 +201,11 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
   });
   acceptor_.OnTrouble([this](const absl::Status& status) {
     // The door is open, but somebody stands in it.
-    if (status.ok() && !waiting_.empty()) return;
+    if (status.ok() && short_) return;
     Tell(status);
   });
   acceptor_.Start(loop, [this](Accepted&& client, const Address& local) {
-    return gate_.Arrive(std::move(client), local) && waiting_.empty();
+    return gate_.Arrive(std::move(client), local) && WantsMore();
   });
   return absl::OkStatus();
 }
@@ -179,11 +215,20 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
 // of its own, which are not to be inlined.
 void ForkPerConnection::Enter(Entrant&& entrant) {
   absl::Status status;
-  if (waiting_.empty()) {
+  if (WasGivenUp(entrant.stream)) {
+    SendOff(std::move(entrant), kItLeft);
+    return;
+  }
+  if (starting_.empty() && !IsTurnOver()) {
     status = StartOne(entrant);
     if (status.ok()) return;
   }
   PutOff(std::move(entrant), status);
+}
+
+ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::SendOff(Entrant&& entrant,
+                                                        std::string_view why) {
+  gate_.SendOff(std::move(entrant), why, /*reset=*/true);
 }
 
 ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::PutOff(
@@ -193,9 +238,22 @@ ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::PutOff(
     TellNotStarted(gone, status);
     return;
   }
-  if (!status.ok()) Tell(status);
-  waiting_.push_back(std::move(entrant));
-  TryAgainSoon();
+  const auto source = SourceKey::Of(entrant.peer, options_.gate.source_lengths);
+  starting_.Push(source, std::move(entrant));
+  if (!status.ok()) {
+    Tell(status);
+    TryAgainLater();
+  } else if (!short_) {
+    StartWaitingSoon();
+  }
+}
+
+bool ForkPerConnection::IsTurnOver() const {
+  return MonotonicNow() - loop_->woken_at() >= kTurnAtTheDoor;
+}
+
+bool ForkPerConnection::WantsMore() const {
+  return !short_ && starting_.size() < most_starting_;
 }
 
 void ForkPerConnection::TellNotStarted(const Entrant& entrant,
@@ -359,31 +417,51 @@ absl::Status ForkPerConnection::ReportEnds() {
     connection.kill_at = absl::InfiniteDuration();
     connection.slot = Admission::Slot();
   }
-  TryAgain();
+  StartWaiting();
   CallDone();
   return absl::OkStatus();
 }
 
-void ForkPerConnection::TryAgain() {
-  while (!waiting_.empty()) {
-    const absl::Status status = StartOne(waiting_.front());
+void ForkPerConnection::StartWaiting() {
+  short_ = false;
+  const absl::Duration until = MonotonicNow() + kTurn;
+  while (!starting_.empty() && MonotonicNow() < until) {
+    Entrant& next = starting_.Front();
+    if (WasGivenUp(next.stream)) {
+      SendOff(starting_.Pop(), kItLeft);
+      continue;
+    }
+    const absl::Status status = StartOne(next);
     if (IsShortage(status)) {
-      TryAgainSoon();
+      TryAgainLater();
       return;
     }
-    if (!status.ok()) TellNotStarted(waiting_.front(), status);
-    waiting_.pop_front();
+    if (!status.ok()) TellNotStarted(next, status);
+    (void)starting_.Pop();
     Tell(absl::OkStatus());
   }
+  if (!starting_.empty()) StartWaitingSoon();
   acceptor_.TryAgain();
-  if (gate_.CallNext() && waiting_.empty()) acceptor_.Want();
+  if (gate_.CallNext() && WantsMore()) acceptor_.Want();
 }
 
-void ForkPerConnection::TryAgainSoon() {
-  if (std::exchange(trying_soon_, true)) return;
+void ForkPerConnection::StartWaitingSoon() {
+  if (std::exchange(starting_soon_, true)) return;
+  loop_->CallAfter(absl::ZeroDuration(), [this] {
+    starting_soon_ = false;
+    StartWaiting();
+    CallDone();
+    return absl::OkStatus();
+  });
+}
+
+void ForkPerConnection::TryAgainLater() {
+  short_ = true;
+  if (std::exchange(trying_later_, true)) return;
   loop_->CallAfter(kPause, [this] {
-    trying_soon_ = false;
-    TryAgain();
+    trying_later_ = false;
+    StartWaiting();
+    CallDone();
     return absl::OkStatus();
   });
 }
@@ -469,8 +547,8 @@ void ForkPerConnection::CallDoneSoon() {
 void ForkPerConnection::SignalHandlers(int signo, EndCause cause) {
   gate_.StopShield();
   acceptor_.Close();
-  gate_.TurnAwayAll("the server ends");
-  waiting_.clear();
+  gate_.TurnAwayAll(kTheServerEnds);
+  while (!starting_.empty()) SendOff(starting_.Pop(), kTheServerEnds);
   for (Connection& connection : connections_) {
     if (connection.id == 0) continue;
     if (!connection.ended.has_value()) connection.ended = Ended{.cause = cause};
@@ -488,7 +566,7 @@ size_t ForkPerConnection::ChangeCapacity(int by) {
   if (by < 0 && most > 1) gate_.set_max_connections(most - 1);
   if (by > 0 && most != ConnectionLimits::kNone) {
     gate_.set_max_connections(most + 1);
-    TryAgain();
+    StartWaiting();
   }
   return gate_.admission().limits().max_connections;
 }
@@ -496,7 +574,7 @@ size_t ForkPerConnection::ChangeCapacity(int by) {
 std::vector<LogField> ForkPerConnection::State() const {
   std::vector<LogField> fields = {
       {"active", static_cast<uint64_t>(live_)},
-      {"waiting", static_cast<uint64_t>(waiting_.size() + gate_.waiting())},
+      {"waiting", static_cast<uint64_t>(starting_.size() + gate_.waiting())},
       {"connections", last_id_},
       {"turned_away", gate_.turned_away()}};
   const size_t most = gate_.admission().limits().max_connections;

@@ -20,6 +20,11 @@
 // listener, not the other clients. It dies with the server, even when that dies
 // by SIGKILL. With an ExecHandler it is a program that was spawned.
 //
+// Where many come at once, their processes are started a few at a time, each
+// source one after the other: whoever comes alone does not wait for a crowd
+// that came before him. Between two turns the door is looked at, up to a
+// thousand are taken in, and who has given up meanwhile needs no process.
+//
 // A client that has been let in is never dropped for want of a process: it
 // waits, and the fork is tried again when a child has ended or after a tenth of
 // a second. Until it has succeeded, the others wait in the kernel's queue. Only
@@ -44,7 +49,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -67,6 +71,7 @@
 #include "brood/server/admission.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/connection_log.h"
+#include "brood/server/fair_queue.h"
 #include "brood/server/gate.h"
 #include "brood/server/patience.h"
 #include "brood/server/poll_loop.h"
@@ -108,7 +113,7 @@ class ForkPerConnection : public ProcessModel {
   void OnEvent(absl::AnyInvocable<void(const LogEvent&)> observer) override;
   absl::Status Start(PollLoop& loop) override;
   void Drain(absl::AnyInvocable<void()> done) override;
-  size_t active() const override { return live_ + waiting_.size(); }
+  size_t active() const override { return live_ + starting_.size(); }
   bool Owns(pid_t pid) const override { return reaper_.Contains(pid); }
   void SignalHandlers(int signo, EndCause cause) override;
   void SetRules(Rules rules) override { gate_.set_rules(std::move(rules)); }
@@ -146,14 +151,20 @@ class ForkPerConnection : public ProcessModel {
   // Gives the client a process, or lets it wait for one.
   void Enter(Entrant&& entrant);
   absl::Status StartOne(Entrant& entrant);
-  // It has no process; if it could not be started, because of `status`.
+  void SendOff(Entrant&& entrant, std::string_view why);
+  // It has no process yet; if it could not be started, because of `status`.
   void PutOff(Entrant&& entrant, const absl::Status& status);
+  // Whether others should get their turn before the next process.
+  bool IsTurnOver() const;
+  bool WantsMore() const;
   // Nobody would hear of its end.
   void EndAtOnce(Child& child, uint64_t place);
   void TellNotStarted(const Entrant& entrant, const absl::Status& why);
-  // Gives those that wait a process each, if these are to be had now.
-  void TryAgain();
-  void TryAgainSoon();
+  // Gives those that wait a process each, while these are to be had and others
+  // need not wait.
+  void StartWaiting();
+  void StartWaitingSoon();
+  void TryAgainLater();
   // Drains the reaper.
   absl::Status ReportEnds();
   ConnectionRecord RecordOf(const Connection& connection,
@@ -183,8 +194,11 @@ class ForkPerConnection : public ProcessModel {
   absl::AnyInvocable<void()> done_;
   bool in_trouble_ = false;
   PollLoop* loop_ = nullptr;
-  std::deque<Entrant> waiting_;  // Let in, without a process yet.
-  bool trying_soon_ = false;
+  FairQueue<Entrant> starting_;  // Let in, without a process yet.
+  size_t most_starting_ = 0;
+  bool starting_soon_ = false;
+  bool short_ = false;  // The last try found that there are no processes.
+  bool trying_later_ = false;
   bool ticking_ = false;
   bool keeps_streams_ = false;
   bool told_not_watched_ = false;

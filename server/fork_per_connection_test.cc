@@ -70,9 +70,10 @@ class ForkPerConnectionTest : public testing::Test {
     ASSERT_THAT(model_->Start(loop_), IsOk());
   }
 
-  Stream Connect() {
+  Stream Connect(std::string_view source = "127.0.0.1:0") {
     absl::StatusOr<Stream> client =
-        Stream::Connect(model_->addresses().front());
+        Stream::Connect(model_->addresses().front(), absl::InfiniteFuture(),
+                        {.source = *Address::Parse(source)});
     EXPECT_THAT(client, IsOk());
     return *std::move(client);
   }
@@ -316,6 +317,82 @@ TEST_F(ForkPerConnectionTest, GivesEverySlotBackWhateverHappens) {
   AwaitEnds(40);
   EXPECT_EQ(model_->active(), 0);
   EXPECT_EQ(model_->admission().connections(), 0);
+}
+
+TEST_F(ForkPerConnectionTest, LetsNobodyWaitBehindTheCrowdOfAnother) {
+  constexpr size_t kCrowd = 300;
+  EchoHandler echo;
+  Start(echo, {});
+  std::vector<Stream> clients;
+  for (size_t i = 0; i < kCrowd; ++i) {
+    clients.push_back(Connect("127.0.0.2:0"));
+  }
+  clients.push_back(Connect("127.0.0.3:0"));
+  const Address last = *LocalAddressOf(clients.back().fd());
+  Await([&] { return model_->active() == kCrowd + 1; });
+  for (Stream& client : clients) ASSERT_THAT(client.ShutdownWrite(), IsOk());
+  AwaitEnds(kCrowd + 1);
+  for (const ConnectionRecord& end : ends_) {
+    EXPECT_EQ(end.status, ExitStatus::Exited(0));
+    if (end.peer == last) {
+      EXPECT_LT(end.id, kCrowd * 3 / 4);
+    }
+  }
+}
+
+TEST_F(ForkPerConnectionTest, TellsOfEachThatHasNoProcessYetWhenItEnds) {
+  constexpr size_t kCrowd = 300;
+  EchoHandler echo;
+  Start(echo, {});
+  std::vector<Stream> clients;
+  for (size_t i = 0; i < kCrowd; ++i) clients.push_back(Connect());
+  bool done = false;
+  model_->Drain([&] { done = true; });
+  Await([&] { return model_->active() == kCrowd; });
+  model_->SignalHandlers(SIGKILL, EndCause::kStop);
+  Await([&] { return done; });
+  uint64_t turned_away = 0;
+  for (const LogField& field : model_->State()) {
+    if (field.name != "turned_away") continue;
+    turned_away = std::get<uint64_t>(field.value);
+  }
+  EXPECT_EQ(ends_.size() + turned_away, kCrowd);
+  EXPECT_GT(turned_away, 0);
+  EXPECT_THAT(events_, Contains(HasSubstr("the server ends")));
+}
+
+TEST_F(ForkPerConnectionTest, StartsNothingForAClientThatHasLeft) {
+  EchoHandler echo;
+  Start(echo, {.gate = {.limits = {.max_connections = 5}}});
+  for (int i = 0; i < 20; ++i) ASSERT_THAT(Connect().Reset(), IsOk());
+  Stream last = Connect();
+  ASSERT_THAT(last.WriteAll("x"), IsOk());
+  EXPECT_EQ(AwaitText(last, 1), "x");
+  EXPECT_EQ(model_->active(), 1);
+  EXPECT_EQ(model_->admission().connections(), 1);
+  EXPECT_THAT(ends_, SizeIs(0));
+  EXPECT_THAT(events_, SizeIs(20));
+  EXPECT_THAT(events_.front(), HasSubstr("left before it had a process"));
+}
+
+TEST_F(ForkPerConnectionTest, ServesAClientThatHasClosedAlready) {
+  class Reader : public ConnectionHandler {
+   public:
+    std::string_view name() const override { return "reader"; }
+    int Handle(Stream& stream, const ConnectionInfo&) override {
+      std::array<char, 16> buffer;
+      const absl::StatusOr<IoResult> got = stream.Read(absl::MakeSpan(buffer));
+      return got.ok() ? static_cast<int>(got->bytes().value_or(0)) : 100;
+    }
+  } reader;
+  Start(reader, {});
+  {
+    Stream client = Connect();
+    ASSERT_THAT(client.WriteAll("hello"), IsOk());
+    ASSERT_THAT(client.Close(), IsOk());
+  }
+  AwaitEnds(1);
+  EXPECT_EQ(ends_.at(0).status, ExitStatus::Exited(5));
 }
 
 TEST_F(ForkPerConnectionTest, ChangesHowManyComeInWhenAsked) {

@@ -142,6 +142,9 @@ class Gate {
   // it was not shut out.
   absl::StatusOr<std::string> Forget(const Address& peer);
 
+  // Who was let in has to go after all. It is told and logged, and is not held
+  // against its source.
+  void SendOff(Entrant&& entrant, std::string_view why, bool reset);
   // Turns away all who wait.
   void TurnAwayAll(std::string_view why);
 
@@ -167,9 +170,8 @@ class Gate {
   // In the waiting room, for which somebody else may have to go.
   void Wait(Entrant&& entrant, const SourceKey& source);
   void Admit(Entrant&& entrant, Admission::Slot slot, const SourceKey& source);
+  // Sends it off, and counts that it came.
   void TurnAway(Entrant&& entrant, std::string_view why, bool reset);
-  // The same, for whom it is not to be counted that he came.
-  void SendOff(Entrant&& entrant, std::string_view why, bool reset);
   absl::Status Listen(Lobby::iterator visitor);
   absl::Status LookAtTheClock();
 

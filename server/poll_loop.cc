@@ -65,8 +65,10 @@ absl::Status PollLoop::Run() {
 }
 
 absl::Status PollLoop::RunDueTimers() {
-  while (!stopped_ && !timers_.empty() &&
-         timers_.begin()->first <= MonotonicNow()) {
+  // What an action asks for waits for the next round, so that others get theirs
+  // however often it asks for "at once".
+  const absl::Duration now = MonotonicNow();
+  while (!stopped_ && !timers_.empty() && timers_.begin()->first <= now) {
     Callback action = std::move(timers_.begin()->second);
     timers_.erase(timers_.begin());
     if (absl::Status status = action(); !status.ok()) return status;
@@ -92,6 +94,7 @@ absl::Status PollLoop::WaitAndDispatch() {
     if (errno == EINTR) return absl::OkStatus();
     return ErrnoStatus(errno, "epoll_wait");
   }
+  woken_at_ = MonotonicNow();
   for (int i = 0; i < ready; ++i) {
     // An earlier callback of this round may have unwatched this one. If its
     // number has gone to another descriptor that is watched, that one is called

@@ -69,8 +69,12 @@ class PollLoop {
   // Does nothing if nobody watches `fd`. A callback may unwatch itself or
   // another.
   void Unwatch(int fd);
-  // Calls `action` once, when at least `delay` has passed.
+  // Calls `action` once, when at least `delay` has passed, and not before all
+  // who can be called now have been.
   void CallAfter(absl::Duration delay, Callback action);
+
+  // When it began to call those who are called now; monotonic.
+  absl::Duration woken_at() const { return woken_at_; }
 
   // Blocks until Stop(), or until a callback fails.
   absl::Status Run();
@@ -88,6 +92,7 @@ class PollLoop {
   // return.
   std::vector<std::shared_ptr<Callback>> watchers_;
   std::multimap<absl::Duration, Callback> timers_;  // By monotonic time.
+  absl::Duration woken_at_ = -absl::InfiniteDuration();
   bool stopped_ = false;
 };
 

@@ -9,6 +9,7 @@
 #include <optional>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/status_matchers.h"
 #include "absl/status/statusor.h"
@@ -171,6 +172,27 @@ TEST(PollLoopTest, LooksAtDescriptorsBeforeTimersThatAreDue) {
   });
   EXPECT_THAT(loop.Run(), IsOk());
   EXPECT_TRUE(seen);
+}
+
+TEST(PollLoopTest, CallsOthersHoweverOftenAnActionAsksToBeCalledAtOnce) {
+  const ReadyPipe pipe;
+  PollLoop loop;
+  absl::AnyInvocable<absl::Status()> again;
+  again = [&] {
+    loop.CallAfter(absl::ZeroDuration(), [&] { return again(); });
+    return absl::OkStatus();
+  };
+  ASSERT_THAT(again(), IsOk());
+  int calls = 0;
+  const absl::Duration began = MonotonicNow();
+  loop.Watch(pipe.reader.get(), [&] {
+    if (++calls == 3) loop.Stop();
+    return absl::OkStatus();
+  });
+  EXPECT_THAT(loop.Run(), IsOk());
+  EXPECT_EQ(calls, 3);
+  EXPECT_GE(loop.woken_at(), began);
+  EXPECT_LE(loop.woken_at(), MonotonicNow());
 }
 
 TEST(PollLoopTest, EndsWithTheFirstErrorOfACallback) {

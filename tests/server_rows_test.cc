@@ -152,7 +152,10 @@ void ExpectNoPlaceLostOrWon(const std::vector<std::string>& program) {
     AwaitState(server, "active", 0);
     EXPECT_EQ(StateOf(server, "waiting"), 0);
   }
-  EXPECT_EQ(StateOf(server, "connections"), 10 * 2 * kPlaces);
+  // One of each round may have left before it had a process.
+  EXPECT_EQ(StateOf(server, "connections") + StateOf(server, "turned_away"),
+            10 * 2 * kPlaces);
+  EXPECT_LE(StateOf(server, "turned_away"), 10);
   EXPECT_EQ(ZombiesOf(server.pid()), 0);
   ExpectPlacesLeft(server, kPlaces);
 }
