@@ -48,12 +48,6 @@ int KindToWaitFor(int exit_signal) {
   return exit_signal == SIGCHLD ? __WALL : static_cast<int>(__WCLONE);
 }
 
-absl::Duration SinceBoot() {
-  timespec now = {};
-  (void)clock_gettime(CLOCK_BOOTTIME, &now);
-  return absl::DurationFromTimespec(now);
-}
-
 // The status of a process that somebody else has reaped. The kernel notes it on
 // the pidfd a moment after the other's wait has returned, so what is not there
 // yet is asked for again. A kernel that never notes it fails the call.

@@ -93,6 +93,8 @@ class Child {
   int fd() const { return pidfd_.get(); }
   // The signal it ends by sending, 0 if it has a descriptor instead.
   int exit_signal() const { return exit_signal_; }
+  // When it was given its number here, since boot; of one with an exit signal.
+  absl::Duration made() const { return made_; }
 
   // Says how the process ended, or nullopt while it has not. Never blocks: this
   // is waitpid(pid, &status, WNOHANG). Asked again, it answers the same.
@@ -106,6 +108,9 @@ class Child {
   // Whether the process has ended, without reaping it: its pid and its process
   // group stay its own.
   absl::StatusOr<bool> HasEnded();
+  // Whether this process is its parent and has yet to wait for it, as far as is
+  // known here; the kernel is not asked whether somebody else has.
+  bool OwesWait() const;
 
   // Sends `signo` to this process and no other.
   absl::Status Signal(int signo);
@@ -123,7 +128,6 @@ class Child {
 
  private:
   // What is owed has been neither paid nor given away, and is ours to pay.
-  bool OwesWait() const;
   // waitid(2), for this kind of child.
   int Waitid(siginfo_t* info, int options, struct rusage* usage);
   bool RecognizeAfterExec();
@@ -137,7 +141,7 @@ class Child {
   pid_t owner_;  // 0: Release() has given it away.
   UniqueFd pidfd_;
   int exit_signal_ = 0;
-  absl::Duration made_ = {};  // When, since boot; for one with an exit signal.
+  absl::Duration made_ = {};
   std::optional<ExitStatus> status_;
 };
 

@@ -43,6 +43,36 @@ namespace {
 
 constexpr int kFirstFdAfterStdio = 3;
 
+// The kernel's set of signals, of which bit n - 1 is signal n. The C library's
+// is sixteen times as large; and a forked child has to map each page of code
+// anew that it runs through, which that of a call by number is mapped already.
+using KernelSignalSet = uint64_t;
+static_assert(sizeof(KernelSignalSet) == _NSIG / 8);
+
+KernelSignalSet SignalMask() {
+  KernelSignalSet now = 0;
+  (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, nullptr, &now, sizeof(now));
+  return now;
+}
+
+void SetSignalMask(KernelSignalSet mask) {
+  (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, nullptr, sizeof(mask));
+}
+
+// For a child that begins with the handlers of its parent: none of them must
+// run in it, where it would act on the parent's descriptors, before the
+// dispositions are reset.
+class EverySignalHeld {
+ public:
+  EverySignalHeld() : before_(SignalMask()) { SetSignalMask(~uint64_t{0}); }
+  EverySignalHeld(const EverySignalHeld&) = delete;
+  EverySignalHeld& operator=(const EverySignalHeld&) = delete;
+  ~EverySignalHeld() { SetSignalMask(before_); }
+
+ private:
+  const KernelSignalSet before_;
+};
+
 // What CLONE_CLEAR_SIGHAND does, for the way without it.
 void ResetHandlers() {
   for (int signo = 1; signo < NSIG; ++signo) {
@@ -187,7 +217,6 @@ class SharedTable {
 [[noreturn]] void RunChild(const ForkOptions& options,
                            absl::Span<const int> keep_fds,
                            SharedTable* shared_table, pid_t parent,
-                           const sigset_t& none,
                            absl::FunctionRef<int()> body) noexcept {
   // First of all: until then every descriptor is the parent's own.
   if (shared_table != nullptr) shared_table->LeaveAbove(FirstNotKept(keep_fds));
@@ -196,11 +225,7 @@ class SharedTable {
   if (options.parent_death_signal.has_value()) {
     (void)prctl(PR_SET_PDEATHSIG, *options.parent_death_signal);
   }
-  // By its number, as the calls above: a forked child has to map each page of
-  // code anew that it runs through, and the C library's function is on another.
-  constexpr size_t kKernelSigsetSize = _NSIG / 8;
-  (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr,
-                kKernelSigsetSize);
+  SetSignalMask(0);
   // The kernel does not look back: a parent that died before the prctl sends
   // nothing. So look, after arming, whether it is still the one that forked.
   // 0 is a parent outside of the child's pid namespace, of which one cannot
@@ -219,7 +244,8 @@ bool WillNot(int error) {
 
 // What the kernel and glibc keep for each thread and a bare clone3 would not
 // carry over: glibc's fork does the same two things.
-struct ThreadState {
+class ThreadState {
+ public:
   // Where glibc keeps the thread's id; without it, mutexes that record their
   // owner would record the parent. nullptr where the kernel does not tell
   // (CONFIG_CHECKPOINT_RESTORE).
@@ -228,21 +254,28 @@ struct ThreadState {
   void* robust_list = nullptr;
   size_t robust_list_size = 0;
 
-  static ThreadState OfCaller() {
-    ThreadState state;
+  // They stay the same, and are asked for once in each thread of a process.
+  static const ThreadState& OfCaller(pid_t self) {
+    thread_local ThreadState state;
+    if (state.process_ == self) return state;
+    state.process_ = self;
+    state.tid_address = nullptr;
     (void)prctl(PR_GET_TID_ADDRESS, &state.tid_address);
     (void)syscall(SYS_get_robust_list, 0, &state.robust_list,
                   &state.robust_list_size);
     return state;
   }
+
+ private:
+  pid_t process_ = 0;
 };
 
 // fork(2), but without SIGCHLD, and the pidfd comes with the child or there is
 // no child: to open it afterwards could fail, when the child may already have
 // done half of its work. -1 with errno ENOSYS if this kernel, or a filter
 // before it, will not.
-pid_t Clone(int exit_signal, bool share_table, UniqueFd& pidfd) {
-  const ThreadState thread = ThreadState::OfCaller();
+pid_t Clone(pid_t self, int exit_signal, bool share_table, UniqueFd& pidfd) {
+  const ThreadState& thread = ThreadState::OfCaller(self);
   if (thread.tid_address == nullptr) {
     errno = ENOSYS;
     return -1;
@@ -258,6 +291,7 @@ pid_t Clone(int exit_signal, bool share_table, UniqueFd& pidfd) {
   args.exit_signal = exit_signal;
   pid_t pid = static_cast<pid_t>(syscall(SYS_clone3, &args, sizeof(args)));
   if (pid == -1 && WillNot(errno)) {
+    const EverySignalHeld held;
     // The fourth and the fifth argument change places between architectures;
     // the other one is for CLONE_SETTLS, and is not looked at.
     pid = static_cast<pid_t>(
@@ -276,13 +310,13 @@ pid_t Clone(int exit_signal, bool share_table, UniqueFd& pidfd) {
   return pid;
 }
 
-absl::Status CheckExitSignal(int signo, const sigset_t& blocked) {
+absl::Status CheckExitSignal(int signo) {
   if (signo < SIGRTMIN || signo > SIGRTMAX) {
     return absl::InvalidArgumentError(absl::StrCat(
         "fork: exit_signal ", signo, ": only a realtime signal, ", SIGRTMIN,
         " to ", SIGRTMAX, ", is queued for every child"));
   }
-  if (sigismember(&blocked, signo) != 1) {
+  if ((SignalMask() >> (signo - 1) & 1) == 0) {
     return absl::FailedPreconditionError(
         absl::StrCat("fork: exit_signal ", NameOfSignal(signo),
                      " is not blocked, and would strike the caller"));
@@ -291,6 +325,10 @@ absl::Status CheckExitSignal(int signo, const sigset_t& blocked) {
 }
 
 absl::Status CheckOptions(const ForkOptions& options) {
+  if (options.exit_signal.has_value()) {
+    absl::Status status = CheckExitSignal(*options.exit_signal);
+    if (!status.ok()) return status;
+  }
   if (options.parent_death_signal.has_value() &&
       (*options.parent_death_signal < 1 ||
        *options.parent_death_signal > SIGRTMAX)) {
@@ -336,43 +374,28 @@ absl::StatusOr<Child> Fork(const ForkOptions& options,
     if (!shared_table->valid()) shared_table.reset();
   }
 
-  // A handler of the parent's must not run in the child before the dispositions
-  // are reset: it would act on the parent's descriptors.
-  sigset_t all;
-  sigset_t none;
-  sigset_t before;
-  sigfillset(&all);
-  sigemptyset(&none);
-  (void)sigprocmask(SIG_SETMASK, &all, &before);
-  if (options.exit_signal.has_value()) {
-    if (absl::Status s = CheckExitSignal(exit_signal, before); !s.ok()) {
-      (void)sigprocmask(SIG_SETMASK, &before, nullptr);
-      return s;
-    }
-  }
   UniqueFd pidfd;
-  pid_t pid = Clone(exit_signal, shared_table.has_value(), pidfd);
+  pid_t pid = Clone(parent, exit_signal, shared_table.has_value(), pidfd);
   if (pid > 0 && shared_table.has_value() &&
       !shared_table->WaitUntilLeft(pid)) {
     (void)RetryOnEintr([&] { return waitpid(pid, nullptr, __WALL); });
     shared_table.reset();
-    pid = Clone(exit_signal, /*share_table=*/false, pidfd);
+    pid = Clone(parent, exit_signal, /*share_table=*/false, pidfd);
   }
   const bool plain = pid == -1 && errno == ENOSYS;
   if (plain) {
     shared_table.reset();
+    const EverySignalHeld held;
     pid = fork();
     if (pid == 0) ResetHandlers();
   }
   if (pid == 0) {
     RunChild(options, keep_fds,
-             shared_table.has_value() ? &*shared_table : nullptr, parent, none,
-             body);
+             shared_table.has_value() ? &*shared_table : nullptr, parent, body);
   }
   const int fork_errno = errno;
   // In both, so that whichever comes first finds that the group is there.
   if (pid > 0 && options.new_process_group) (void)setpgid(pid, pid);
-  (void)sigprocmask(SIG_SETMASK, &before, nullptr);
   if (pid == -1) return ErrnoStatus(fork_errno, "fork");
   if (pidfd.valid()) return Child(pid, std::move(pidfd));
   if (exit_signal != 0 && !plain) return Child(pid, exit_signal);

@@ -185,11 +185,13 @@ absl::StatusOr<Process> Process::Parse(std::string_view stat) {
   return process;
 }
 
-absl::Duration Process::Age() const {
+absl::Duration SinceBoot() {
   timespec now;
   clock_gettime(CLOCK_BOOTTIME, &now);  // Cannot fail on Linux.
-  return absl::DurationFromTimespec(now) - start;
+  return absl::DurationFromTimespec(now);
 }
+
+absl::Duration Process::Age() const { return SinceBoot() - start; }
 
 absl::StatusOr<SignalState> SignalState::Parse(std::string_view status) {
   SignalState state;

@@ -70,6 +70,10 @@ enum class ProcessState : char {
   kParked = 'P',
 };
 
+// How long the machine has been up, by the clock in which /proc tells when a
+// process has started.
+absl::Duration SinceBoot();
+
 struct Process {
   // From the one line of /proc/PID/stat.
   static absl::StatusOr<Process> Parse(std::string_view stat);

@@ -24,6 +24,7 @@
 #include "brood/proc/exit_queue.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/posix.h"
+#include "brood/proc/process_table.h"
 #include "brood/proc/unique_fd.h"
 
 namespace brood {
@@ -60,69 +61,67 @@ absl::Status WatchWith(const UniqueFd& epoll, int fd, pid_t whose) {
 absl::StatusOr<Reaper> Reaper::Create() {
   UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
   if (!epoll.valid()) return ErrnoStatus(errno, "epoll_create1");
-  return Reaper(std::move(epoll), nullptr);
+  return Reaper(std::move(epoll), std::nullopt);
 }
 
 absl::StatusOr<Reaper> Reaper::Create(ExitQueue queue) {
   UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
   if (!epoll.valid()) return ErrnoStatus(errno, "epoll_create1");
   if (absl::Status s = WatchWith(epoll, queue.fd(), kQueue); !s.ok()) return s;
-  Reaper reaper(std::move(epoll),
-                std::make_unique<ExitQueue>(std::move(queue)));
+  Reaper reaper(std::move(epoll), std::move(queue));
   // It will be needed, and there may be no descriptor then.
   if (absl::Status s = reaper.MakeTimer(); !s.ok()) return s;
   return reaper;
 }
 
-Reaper::Reaper(UniqueFd epoll, std::unique_ptr<ExitQueue> queue)
+Reaper::Reaper(UniqueFd epoll, std::optional<ExitQueue> queue)
     : epoll_(std::move(epoll)),
       queue_(std::move(queue)),
       owner_(getpid()),
-      children_(std::make_unique<Children>(
-          Children::allocator_type(queue_ != nullptr))) {}
+      children_(MakeChildren(queue_.has_value())) {}
+
+Reaper::ChildrenPtr Reaper::MakeChildren(bool unforked) {
+  Allocator<Children> allocator(unforked);
+  Children* const children = allocator.allocate(1);
+  return ChildrenPtr(new (children)
+                         Children(Children::allocator_type(allocator)));
+}
+
+void Reaper::Free::operator()(Children* children) const {
+  Allocator<Children> allocator(children->get_allocator());
+  children->~Children();
+  allocator.deallocate(children, 1);
+}
 
 bool Reaper::IsForkedCopy() const { return owner_ != getpid(); }
 
 Reaper::Reaper(Reaper&& other) noexcept
     : epoll_(std::move(other.epoll_)),
-      queue_(std::move(other.queue_)),
+      queue_(std::exchange(other.queue_, std::nullopt)),
       timer_(std::move(other.timer_)),
       timer_set_to_(std::exchange(other.timer_set_to_, kNever)),
       next_look_(std::exchange(other.next_look_, kNever)),
       owner_(other.owner_),
-      children_(std::exchange(
-          other.children_,
-          std::make_unique<Children>(other.children_->get_allocator()))),
+      children_(
+          std::exchange(other.children_, MakeChildren(queue_.has_value()))),
       ended_(std::exchange(other.ended_, {})),
       without_pidfd_(std::exchange(other.without_pidfd_, 0)),
       silent_(std::exchange(other.silent_, 0)),
       to_look_after_(std::exchange(other.to_look_after_, {})),
       look_after_all_(std::exchange(other.look_after_all_, false)),
+      unclaimed_(other.unclaimed_),
       found_(std::exchange(other.found_, {})) {}
 
 Reaper& Reaper::operator=(Reaper&& other) noexcept {
-  // What this one had goes with `former`, as in the destructor.
-  Reaper former(std::move(other));
-  std::swap(epoll_, former.epoll_);
-  std::swap(queue_, former.queue_);
-  std::swap(timer_, former.timer_);
-  std::swap(timer_set_to_, former.timer_set_to_);
-  std::swap(next_look_, former.next_look_);
-  std::swap(owner_, former.owner_);
-  std::swap(children_, former.children_);
-  std::swap(ended_, former.ended_);
-  std::swap(without_pidfd_, former.without_pidfd_);
-  std::swap(silent_, former.silent_);
-  std::swap(to_look_after_, former.to_look_after_);
-  std::swap(look_after_all_, former.look_after_all_);
-  std::swap(found_, former.found_);
-  return *this;
+  if (this == &other) return *this;
+  std::destroy_at(this);
+  return *std::construct_at(this, std::move(other));
 }
 
 Reaper::~Reaper() {
   if (IsForkedCopy()) {
     // Where the table was there is nothing; so nobody may take it apart.
-    if (queue_ != nullptr) (void)children_.release();
+    if (queue_.has_value()) (void)children_.release();
     return;
   }
   // All at once, so that they die side by side and not one after another, and
@@ -133,7 +132,7 @@ Reaper::~Reaper() {
 }
 
 std::optional<int> Reaper::exit_signal() const {
-  if (queue_ == nullptr) return std::nullopt;
+  if (!queue_.has_value()) return std::nullopt;
   return queue_->signo();
 }
 
@@ -189,22 +188,25 @@ void Reaper::CountOut(Entry& entry) {
 }
 
 bool Reaper::Announces(const Child& child) const {
-  return queue_ != nullptr && child.exit_signal() == queue_->signo();
+  return queue_.has_value() && child.exit_signal() == queue_->signo();
 }
 
 absl::Status Reaper::AddWithoutPidfd(Child&& child, uint64_t tag) {
   if (absl::Status s = MakeTimer(); !s.ok()) return s;
-  // Its announcement may have come before its Add(), and gone. So look.
-  const absl::StatusOr<std::optional<ExitStatus>> status = child.TryWait();
-  if (!status.ok()) return status.status();
   const pid_t pid = child.pid();
-  if (status->has_value()) {
-    found_.push_back({pid, tag, **status});
-    return SetTimer();
-  }
-  if (child.fd() != -1) return Add(std::move(child), tag);  // It was given one.
-  if (absl::Status s = GiveWay(pid); !s.ok()) return s;
   const bool silent = !Announces(child);
+  // Its announcement may have come before its Add(), and gone; if so, one that
+  // nobody here was meant by has come since the child was made.
+  if (silent || child.made() <= unclaimed_ || !child.OwesWait()) {
+    const absl::StatusOr<std::optional<ExitStatus>> status = child.TryWait();
+    if (!status.ok()) return status.status();
+    if (status->has_value()) {
+      found_.push_back({pid, tag, **status});
+      return SetTimer();
+    }
+    if (child.fd() != -1) return Add(std::move(child), tag);  // By now it has.
+  }
+  if (absl::Status s = GiveWay(pid); !s.ok()) return s;
   if (without_pidfd_ == 0 || (silent && silent_ == 0)) {
     const absl::Duration soon = silent ? kSilent : kAnnounced;
     next_look_ = std::min(next_look_, MonotonicNow() + soon);
@@ -242,7 +244,8 @@ void Reaper::KillGroupAtEnd(pid_t pid) {
   if (it != children_->end()) it->second.kill_group_at_end = true;
 }
 
-absl::StatusOr<bool> Reaper::LookAfter(Children::iterator it) {
+absl::StatusOr<std::optional<Reaper::Exit>> Reaper::LookAfter(
+    Children::iterator it) {
   Child& child = it->second.child;
   if (it->second.kill_group_at_end && child.HasEnded().value_or(false)) {
     (void)child.SignalGroup(SIGKILL);
@@ -250,10 +253,10 @@ absl::StatusOr<bool> Reaper::LookAfter(Children::iterator it) {
   const absl::StatusOr<std::optional<ExitStatus>> status = child.TryWait();
   if (!status.ok()) return status.status();
   if (absl::Status s = NoticePidfd(it->second); !s.ok()) return s;
-  if (!status->has_value()) return false;
-  found_.push_back({child.pid(), it->second.tag, **status});
+  if (!status->has_value()) return std::nullopt;
+  const Exit exit = {child.pid(), it->second.tag, **status};
   Forget(it);
-  return true;
+  return exit;
 }
 
 absl::Status Reaper::LookAfterSome(size_t most) {
@@ -266,7 +269,9 @@ absl::Status Reaper::LookAfterSome(size_t most) {
     const auto it = children_->find(to_look_after_.back());
     to_look_after_.pop_back();
     if (it == children_->end() || !it->second.without_pidfd) continue;
-    if (absl::Status s = LookAfter(it).status(); !s.ok()) return s;
+    const absl::StatusOr<std::optional<Exit>> exit = LookAfter(it);
+    if (!exit.ok()) return exit.status();
+    if (exit->has_value()) found_.push_back(**exit);
   }
   return absl::OkStatus();
 }
@@ -306,10 +311,10 @@ absl::StatusOr<std::optional<Reaper::Exit>> Reaper::Next() {
   if (!found_.empty()) return NextFound();
   // A storm in one place must not hide what ends in the other.
   constexpr int kTurns = 64;
-  const bool pidfds_first = queue_ == nullptr || ++turn_ % kTurns == 0;
+  const bool pidfds_first = !queue_.has_value() || ++turn_ % kTurns == 0;
   absl::StatusOr<std::optional<Exit>> exit =
       pidfds_first ? NextByPidfd() : NextQueued();
-  if (queue_ == nullptr || !exit.ok() || exit->has_value()) return exit;
+  if (!queue_.has_value() || !exit.ok() || exit->has_value()) return exit;
   return pidfds_first ? NextQueued() : NextByPidfd();
 }
 
@@ -322,24 +327,33 @@ absl::StatusOr<std::optional<Reaper::Exit>> Reaper::NextFound() {
 }
 
 absl::StatusOr<std::optional<Reaper::Exit>> Reaper::NextQueued() {
-  bool ended = false;
-  while (!ended) {
+  while (true) {
     const std::optional<pid_t> pid = queue_->Next();
-    if (queue_->MayHaveLost()) look_after_all_ = true;
+    if (queue_->MayHaveLost()) {
+      look_after_all_ = true;
+      unclaimed_ = SinceBoot();
+    }
     if (!pid.has_value()) break;
     const auto it = children_->find(*pid);
-    if (it == children_->end()) continue;
-    const absl::StatusOr<bool> looked = LookAfter(it);
-    if (!looked.ok()) return looked.status();
-    ended = *looked;
+    if (it == children_->end()) {
+      unclaimed_ = SinceBoot();
+      continue;
+    }
+    absl::StatusOr<std::optional<Exit>> exit = LookAfter(it);
+    if (!exit.ok()) return exit;
+    if (absl::Status s = SetTimer(); !s.ok()) return s;
+    if (exit->has_value()) return exit;
   }
-  if (ended) return NextFound();
   if (absl::Status s = SetTimer(); !s.ok()) return s;
   return std::nullopt;
 }
 
 absl::StatusOr<std::optional<Reaper::Exit>> Reaper::NextByPidfd() {
-  constexpr int kBatch = 64;
+  constexpr int kBatch = 16;
+  // Without a pidfd among them, only the timer is left to hear.
+  if (without_pidfd_ == children_->size() && MonotonicNow() < timer_set_to_) {
+    return std::nullopt;
+  }
   if (ended_.empty()) {
     std::array<epoll_event, kBatch> events;
     const int n = RetryOnEintr(
@@ -358,9 +372,8 @@ absl::StatusOr<std::optional<Reaper::Exit>> Reaper::NextByPidfd() {
     const auto it = children_->find(ended_.back());
     ended_.pop_back();
     if (it == children_->end()) continue;
-    const absl::StatusOr<bool> ended = LookAfter(it);
-    if (!ended.ok()) return ended.status();
-    if (*ended) break;
+    absl::StatusOr<std::optional<Exit>> exit = LookAfter(it);
+    if (!exit.ok() || exit->has_value()) return exit;
     Hold(it->second);
   }
   return NextFound();

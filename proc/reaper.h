@@ -169,8 +169,14 @@ class Reaper {
                           absl::flat_hash_map<pid_t, Entry>::hasher,
                           absl::flat_hash_map<pid_t, Entry>::key_equal,
                           Allocator<std::pair<const pid_t, Entry>>>;
+  // The map itself lies there, too.
+  struct Free {
+    void operator()(Children* children) const;
+  };
+  using ChildrenPtr = std::unique_ptr<Children, Free>;
+  static ChildrenPtr MakeChildren(bool unforked);
 
-  Reaper(UniqueFd epoll, std::unique_ptr<ExitQueue> queue);
+  Reaper(UniqueFd epoll, std::optional<ExitQueue> queue);
 
   bool IsForkedCopy() const;
   absl::Status GiveWay(pid_t pid);
@@ -181,8 +187,8 @@ class Reaper {
   bool Announces(const Child& child) const;
   absl::StatusOr<std::optional<Exit>> NextQueued();
   absl::StatusOr<std::optional<Exit>> NextFound();
-  // True if it had ended, and is in found_ now.
-  absl::StatusOr<bool> LookAfter(Children::iterator it);
+  // Its end, if it has ended; it is not among the children any more then.
+  absl::StatusOr<std::optional<Exit>> LookAfter(Children::iterator it);
   absl::Status LookAfterSome(size_t most);
   void Forget(Children::iterator it);
   absl::Status NoticePidfd(Entry& entry);
@@ -192,18 +198,20 @@ class Reaper {
   absl::Status SetTimer();
 
   UniqueFd epoll_;
-  std::unique_ptr<ExitQueue> queue_;  // May be null.
-  UniqueFd timer_;                    // When there is somebody to look after.
+  std::optional<ExitQueue> queue_;
+  UniqueFd timer_;  // When there is somebody to look after.
   absl::Duration timer_set_to_ = kNever;  // As MonotonicNow() counts.
   absl::Duration next_look_ = kNever;
 
   pid_t owner_;
-  std::unique_ptr<Children> children_;
+  ChildrenPtr children_;
   std::vector<pid_t> ended_;  // Whose pidfd epoll has found readable.
   size_t without_pidfd_ = 0;
   size_t silent_ = 0;  // How many of those will not announce their end.
   std::vector<pid_t> to_look_after_;  // Those of this round.
   bool look_after_all_ = false;       // The queue may have lost some.
+  // When it last had one of a child that was not here; since boot.
+  absl::Duration unclaimed_ = -kNever;
   std::vector<Exit> found_;  // Whom looking after them has found; last first.
   int turn_ = 0;
 };

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // UnforkedAllocator gives a container memory that is the parent's alone: a fork
-// does not copy it.
+// does not copy it. Unforked does so for the objects of a class.
 //
 //   struct Job {
 //     pid_t pid = -1;
 //     std::array<char, 512> what = {};
 //   };
 //   using Jobs = std::vector<Job, UnforkedAllocator<Job>>;
+//
+//   class Foreman : public Unforked {  // By new, each in pages of its own.
+//    public:
+//     Jobs jobs;
+//   };
 //
 // What it is for: what a program that forks knows of its many children, and
 // none of them needs. A fork marks each page of the parent's as shared and
@@ -59,6 +64,19 @@ class UnforkedAllocator {
 
   friend bool operator==(const UnforkedAllocator&, const UnforkedAllocator&) {
     return true;
+  }
+};
+
+// A base of classes whose objects, and those of classes derived from them, are
+// to be there if made by new. What they own elsewhere is not.
+class Unforked {
+ public:
+  static void* operator new(size_t size) {
+    return UnforkedAllocator<std::byte>().allocate(size);
+  }
+  static void operator delete(void* memory, size_t size) {
+    UnforkedAllocator<std::byte>().deallocate(static_cast<std::byte*>(memory),
+                                              size);
   }
 };
 

@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "brood/tests/in_child.h"
@@ -21,6 +22,11 @@ struct Job {
   std::array<char, 512> what = {};
 };
 using Jobs = std::vector<Job, UnforkedAllocator<Job>>;
+
+class Foreman : public Unforked {  // By new, each in pages of its own.
+ public:
+  Jobs jobs;
+};
 
 // Whether this process has anything at the page of `address`.
 bool IsMapped(const void* address) {
@@ -46,6 +52,29 @@ TEST(UnforkedTest, IsNotThereInAChild) {
   ASSERT_TRUE(IsMapped(last));
   EXPECT_EQ(InChild([last] { return IsMapped(last) ? 1 : 0; }), 0);
   EXPECT_EQ(jobs.back().pid, -1);
+}
+
+TEST(UnforkedTest, KeepsAnObjectThatIsMadeByNewFromAChild) {
+  const auto foreman = std::make_unique<Foreman>();
+  foreman->jobs.resize(1);
+  ASSERT_TRUE(IsMapped(foreman.get()));
+  EXPECT_EQ(InChild([&] { return IsMapped(foreman.get()) ? 1 : 0; }), 0);
+  EXPECT_EQ(foreman->jobs.back().pid, -1);
+}
+
+TEST(UnforkedTest, GivesBackTheMemoryOfAnObjectOfADerivedClass) {
+  class Chief : public Foreman {
+   public:
+    virtual ~Chief() = default;
+    std::array<char, 10'000> more = {};
+  };
+  std::array<const char*, 2> gone;
+  {
+    const auto chief = std::make_unique<Chief>();
+    gone = {&chief->more.front(), &chief->more.back()};
+    for (const char* const where : gone) ASSERT_TRUE(IsMapped(where));
+  }
+  for (const char* const where : gone) EXPECT_FALSE(IsMapped(where));
 }
 
 TEST(UnforkedTest, GivesItsMemoryBack) {

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <iterator>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -52,7 +53,7 @@ constexpr int kBatch = 64;
 constexpr absl::Duration kLookAgain = absl::Milliseconds(10);
 constexpr absl::Duration kHandshakes = absl::Seconds(3);
 
-std::vector<Address> AddressesOf(const std::vector<Listener>& listeners) {
+std::vector<Address> AddressesOf(absl::Span<const Listener> listeners) {
   std::vector<Address> addresses;
   addresses.reserve(listeners.size());
   for (const Listener& listener : listeners) {
@@ -72,7 +73,8 @@ std::vector<Listener> ListOf(Listener listener) {
 Acceptor::Acceptor(Listener listener) : Acceptor(ListOf(std::move(listener))) {}
 
 Acceptor::Acceptor(std::vector<Listener> listeners)
-    : listeners_(std::move(listeners)),
+    : listeners_(std::make_move_iterator(listeners.begin()),
+                 std::make_move_iterator(listeners.end())),
       open_(listeners_.size()),
       addresses_(AddressesOf(listeners_)),
       trouble_observer_([](const absl::Status&) {}) {}

@@ -38,6 +38,7 @@
 #include "brood/net/address_range.h"
 #include "brood/net/listener.h"
 #include "brood/net/stream.h"
+#include "brood/proc/unforked.h"
 #include "brood/server/poll_loop.h"
 
 namespace brood {
@@ -98,7 +99,8 @@ class Acceptor {
   absl::Status CloseDrained();
   bool IsDrained(const Listener& listener) const;
 
-  std::vector<Listener> listeners_;
+  // What they note of each client is nothing for its process.
+  std::vector<Listener, UnforkedAllocator<Listener>> listeners_;
   size_t open_;  // How many of them.
   std::vector<Address> addresses_;
   Take take_;

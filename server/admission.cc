@@ -24,6 +24,7 @@
 #include "absl/time/time.h"
 #include "brood/net/address.h"
 #include "brood/net/source_key.h"
+#include "brood/proc/unforked.h"
 #include "brood/server/token_bucket.h"
 
 namespace brood {
@@ -108,7 +109,7 @@ std::string ConnectionRate::ToString() const {
 // After a fork each page that the parent writes is copied first, so what one
 // arrival or end writes is close together: the few numbers here, and one
 // Source.
-struct Admission::State {
+struct Admission::State : public Unforked {
   struct Source {
     SourceKey key;
     bool remembered = false;  // Else its place is free.
@@ -282,9 +283,10 @@ struct Admission::State {
   Pace pace;  // Of the limits.
   const size_t max_sources;
   uint32_t hand = 0;  // The place that was looked at last.
-  std::vector<Source> sources;
-  std::vector<uint32_t> free;  // Places.
-  absl::flat_hash_set<uint32_t, Hash, Equal> index{0, Hash{this}, Equal{this}};
+  std::vector<Source, UnforkedAllocator<Source>> sources;
+  std::vector<uint32_t, UnforkedAllocator<uint32_t>> free;  // Places.
+  absl::flat_hash_set<uint32_t, Hash, Equal, UnforkedAllocator<uint32_t>> index{
+      0, Hash{this}, Equal{this}};
   absl::AnyInvocable<void(const SourceKey&, size_t)> observer;
 };
 

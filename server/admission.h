@@ -38,7 +38,8 @@
 // nobody.
 //
 // Threads: one at a time, slots included. Signals: nothing here is safe in a
-// handler. Fork: a child has copies that count for nobody.
+// handler. Fork: it is the parent's alone, see unforked.h; a child touches
+// neither it nor a slot, not even to destroy them.
 // Rests on: the generic cell rate algorithm, ITU-T I.371, for the bucket.
 #ifndef BROOD_SERVER_ADMISSION_H_
 #define BROOD_SERVER_ADMISSION_H_

@@ -19,18 +19,21 @@
 //
 // Ownership: what was pushed is the queue's until it is popped.
 // Errors: none. Threads: one at a time. Signals: nothing here is safe in a
-// handler. Fork: a child has copies; those it destroys are its own.
+// handler. Fork: it is the parent's alone, see unforked.h.
 // Rests on: J. Nagle, RFC 970, "On Packet Switches With Infinite Storage", for
 // the turns.
 #ifndef BROOD_SERVER_FAIR_QUEUE_H_
 #define BROOD_SERVER_FAIR_QUEUE_H_
 
 #include <cstddef>
-#include <list>
+#include <cstdint>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "brood/net/source_key.h"
+#include "brood/proc/unforked.h"
 
 namespace brood {
 
@@ -38,44 +41,105 @@ template <typename T>
 class FairQueue {
  public:
   void Push(const SourceKey& source, T item) {
+    const uint32_t one = items_.Put({.value = std::move(item)});
     const auto [found, is_new] = places_.try_emplace(source);
     if (is_new) {
-      found->second = turns_.insert(turns_.end(), {.key = source, .items = {}});
+      found->second = sources_.Put({.key = source, .items = {}});
+      turns_.Append(found->second, sources_);
     }
-    found->second->items.push_back(std::move(item));
+    sources_[found->second].items.Append(one, items_);
     ++size_;
   }
 
-  // Whose turn it is. REQUIRES: not empty.
-  T& Front() { return turns_.front().items.front(); }
+  // Whose turn it is. Valid until something is pushed or popped. REQUIRES: not
+  // empty.
+  T& Front() { return items_[sources_[turns_.first].items.first].value; }
   // The same, which leaves, and its source has had its turn.
   T Pop() {
-    Source& source = turns_.front();
-    T item = std::move(source.items.front());
-    source.items.pop_front();
-    --size_;
-    if (source.items.empty()) {
+    const uint32_t place = turns_.RemoveFirst(sources_);
+    Source& source = sources_[place];
+    T item = items_.Take(source.items.RemoveFirst(items_)).value;
+    if (source.items.first == kNone) {
       places_.erase(source.key);
-      turns_.pop_front();
+      (void)sources_.Take(place);
     } else {
-      turns_.splice(turns_.end(), turns_, turns_.begin());
+      turns_.Append(place, sources_);
     }
+    --size_;
     return item;
   }
 
   bool empty() const { return size_ == 0; }
   size_t size() const { return size_; }
   // Of how many sources.
-  size_t sources() const { return turns_.size(); }
+  size_t sources() const { return places_.size(); }
 
  private:
-  struct Source {
-    SourceKey key;
-    std::list<T> items;  // In the order in which they came.
+  static constexpr uint32_t kNone = ~uint32_t{0};
+
+  // Whoever forks copies each page that he writes to afterwards. So things lie
+  // side by side, and the place that was left last is the next to be used.
+  template <typename Thing>
+  class Places {
+   public:
+    Thing& operator[](uint32_t place) { return *things_[place]; }
+    uint32_t Put(Thing thing) {
+      if (free_.empty()) {
+        free_.push_back(static_cast<uint32_t>(things_.size()));
+        things_.emplace_back();
+      }
+      const uint32_t place = free_.back();
+      free_.pop_back();
+      things_[place] = std::move(thing);
+      return place;
+    }
+    Thing Take(uint32_t place) {
+      Thing thing = *std::move(things_[place]);
+      things_[place].reset();
+      free_.push_back(place);
+      return thing;
+    }
+
+   private:
+    using MaybeThing = std::optional<Thing>;
+    std::vector<MaybeThing, UnforkedAllocator<MaybeThing>> things_;
+    std::vector<uint32_t, UnforkedAllocator<uint32_t>> free_;
   };
 
-  std::list<Source> turns_;
-  absl::flat_hash_map<SourceKey, typename std::list<Source>::iterator> places_;
+  // Of things in their places, each of which knows the next.
+  struct List {
+    template <typename Thing>
+    void Append(uint32_t place, Places<Thing>& places) {
+      (first == kNone ? first : places[last].next) = place;
+      last = place;
+    }
+    template <typename Thing>
+    uint32_t RemoveFirst(Places<Thing>& places) {
+      return std::exchange(first, std::exchange(places[first].next, kNone));
+    }
+
+    uint32_t first = kNone;
+    uint32_t last = kNone;
+  };
+
+  struct Item {
+    T value;
+    uint32_t next = kNone;
+  };
+  struct Source {
+    SourceKey key;
+    List items;  // In the order in which they came.
+    uint32_t next = kNone;
+  };
+
+  Places<Item> items_;
+  Places<Source> sources_;
+  List turns_;  // Of sources.
+  absl::flat_hash_map<SourceKey, uint32_t,
+                      typename absl::flat_hash_map<SourceKey, int>::hasher,
+                      typename absl::flat_hash_map<SourceKey, int>::key_equal,
+                      UnforkedAllocator<std::pair<const SourceKey, uint32_t>>>
+      places_;  // Of sources.
   size_t size_ = 0;
 };
 

@@ -215,10 +215,6 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
 // of its own, which are not to be inlined.
 void ForkPerConnection::Enter(Entrant&& entrant) {
   absl::Status status;
-  if (WasGivenUp(entrant.stream)) {
-    SendOff(std::move(entrant), kItLeft);
-    return;
-  }
   if (starting_.empty() && !IsTurnOver()) {
     status = StartOne(entrant);
     if (status.ok()) return;
@@ -391,6 +387,14 @@ ConnectionRecord ForkPerConnection::RecordOf(const Connection& connection,
   return record;
 }
 
+ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::Report(Connection& connection,
+                                                       const ExitStatus& status,
+                                                       uint64_t place) {
+  const ConnectionRecord record = RecordOf(connection, status, place);
+  connection.stream.reset();
+  observer_(record);
+}
+
 absl::Status ForkPerConnection::ReportEnds() {
   while (true) {
     absl::StatusOr<std::optional<Reaper::Exit>> exit = reaper_.Next();
@@ -404,12 +408,7 @@ absl::Status ForkPerConnection::ReportEnds() {
     }
     --live_;
     free_.push_back(place);
-    if (observer_ != nullptr) {
-      const ConnectionRecord record =
-          RecordOf(connection, (*exit)->status, place);
-      connection.stream.reset();
-      observer_(record);
-    }
+    if (observer_ != nullptr) Report(connection, (*exit)->status, place);
     connection.id = 0;
     connection.stream.reset();
     connection.proxy.reset();
@@ -426,13 +425,15 @@ void ForkPerConnection::StartWaiting() {
   short_ = false;
   const absl::Duration until = MonotonicNow() + kTurn;
   while (!starting_.empty() && MonotonicNow() < until) {
-    Entrant& next = starting_.Front();
-    if (WasGivenUp(next.stream)) {
+    if (WasGivenUp(starting_.Front().stream)) {
       SendOff(starting_.Pop(), kItLeft);
       continue;
     }
+    // A child finds its client here; the queue is not there for it.
+    Entrant next = std::move(starting_.Front());
     const absl::Status status = StartOne(next);
     if (IsShortage(status)) {
+      starting_.Front() = std::move(next);
       TryAgainLater();
       return;
     }

@@ -41,7 +41,8 @@
 //
 // Ownership: owns the acceptor and the children; the handler is borrowed.
 // Errors: see process_model.h. Threads: one. Signals: none.
-// Fork: yes. Rests on: fork.h, reaper.h, listener.h.
+// Fork: yes; nothing of this is there in a handler's process, see unforked.h.
+// Rests on: fork.h, reaper.h, listener.h.
 #ifndef BROOD_SERVER_FORK_PER_CONNECTION_H_
 #define BROOD_SERVER_FORK_PER_CONNECTION_H_
 
@@ -86,7 +87,7 @@ struct Unmap {
 };
 using SharedTotals = std::unique_ptr<TcpTotals[], Unmap>;
 
-class ForkPerConnection : public ProcessModel {
+class ForkPerConnection : public ProcessModel, public Unforked {
  public:
   struct Options {
     // The name of the model, for logs.
@@ -169,6 +170,8 @@ class ForkPerConnection : public ProcessModel {
   absl::Status ReportEnds();
   ConnectionRecord RecordOf(const Connection& connection,
                             const ExitStatus& status, uint64_t place);
+  // For the log.
+  void Report(Connection& connection, const ExitStatus& status, uint64_t place);
   TcpTotals* TotalsOf(uint64_t place);
 
   void End(Connection& connection, const Ended& ended);

@@ -361,18 +361,19 @@ TEST_F(ForkPerConnectionTest, TellsOfEachThatHasNoProcessYetWhenItEnds) {
   EXPECT_THAT(events_, Contains(HasSubstr("the server ends")));
 }
 
-TEST_F(ForkPerConnectionTest, StartsNothingForAClientThatHasLeft) {
+// Some have a process before anybody has to wait for one.
+TEST_F(ForkPerConnectionTest, StartsNothingForAClientThatHasLeftInTheCrowd) {
+  constexpr size_t kCrowd = 300;
   EchoHandler echo;
-  Start(echo, {.gate = {.limits = {.max_connections = 5}}});
-  for (int i = 0; i < 20; ++i) ASSERT_THAT(Connect().Reset(), IsOk());
+  Start(echo, {});
+  for (size_t i = 0; i < kCrowd; ++i) ASSERT_THAT(Connect().Reset(), IsOk());
   Stream last = Connect();
   ASSERT_THAT(last.WriteAll("x"), IsOk());
   EXPECT_EQ(AwaitText(last, 1), "x");
-  EXPECT_EQ(model_->active(), 1);
+  Await([&] { return model_->active() == 1; });
   EXPECT_EQ(model_->admission().connections(), 1);
-  EXPECT_THAT(ends_, SizeIs(0));
-  EXPECT_THAT(events_, SizeIs(20));
-  EXPECT_THAT(events_.front(), HasSubstr("left before it had a process"));
+  EXPECT_LT(ends_.size(), kCrowd / 2);
+  EXPECT_THAT(events_, Contains(HasSubstr("left before it had a process")));
 }
 
 TEST_F(ForkPerConnectionTest, ServesAClientThatHasClosedAlready) {

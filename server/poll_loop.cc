@@ -39,13 +39,18 @@ void PollLoop::WatchFor(uint32_t events, int fd, Callback callback) {
     watching_.Update(ErrnoStatus(errno, absl::StrCat("watch descriptor ", fd)));
     return;
   }
-  watchers_[index] = std::make_shared<Callback>(std::move(callback));
+  Drop(std::exchange(watchers_[index],
+                     std::make_unique<Callback>(std::move(callback))));
+}
+
+void PollLoop::Drop(std::unique_ptr<Callback> callback) {
+  if (callback.get() == called_) unwatched_ = std::move(callback);
 }
 
 void PollLoop::Unwatch(int fd) {
   const auto index = static_cast<size_t>(fd);
   if (index >= watchers_.size() || watchers_[index] == nullptr) return;
-  watchers_[index] = nullptr;
+  Drop(std::move(watchers_[index]));
   (void)epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
 }
 
@@ -86,7 +91,7 @@ absl::Status PollLoop::WaitAndDispatch() {
         absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1))), 0,
         std::numeric_limits<int>::max()));
   }
-  std::array<epoll_event, 64> events;
+  std::array<epoll_event, 16> events;
   if (!epoll_.valid()) epoll_ = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
   const int ready =
       epoll_wait(epoll_.get(), events.data(), events.size(), timeout);
@@ -99,10 +104,14 @@ absl::Status PollLoop::WaitAndDispatch() {
     // An earlier callback of this round may have unwatched this one. If its
     // number has gone to another descriptor that is watched, that one is called
     // for nothing, which a drain does not mind.
-    const std::shared_ptr<Callback> callback =
-        watchers_[static_cast<size_t>(events[i].data.fd)];
+    Callback* const callback =
+        watchers_[static_cast<size_t>(events[i].data.fd)].get();
     if (callback == nullptr) continue;
-    if (absl::Status status = (*callback)(); !status.ok()) return status;
+    called_ = callback;
+    const absl::Status status = (*callback)();
+    called_ = nullptr;
+    unwatched_ = nullptr;
+    if (!status.ok()) return status;
     if (stopped_) break;
   }
   return absl::OkStatus();

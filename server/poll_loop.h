@@ -83,14 +83,18 @@ class PollLoop {
 
  private:
   void WatchFor(uint32_t events, int fd, Callback callback);
+  // Destroys it, if need be after it has returned.
+  void Drop(std::unique_ptr<Callback> callback);
   absl::Status RunDueTimers();
   absl::Status WaitAndDispatch();
 
   UniqueFd epoll_;
   absl::Status watching_ = absl::OkStatus();  // The first that went wrong.
-  // By descriptor. Shared, so that a callback may unwatch itself and still
-  // return.
-  std::vector<std::shared_ptr<Callback>> watchers_;
+  // By descriptor.
+  std::vector<std::unique_ptr<Callback>> watchers_;
+  // The one that is being called. It may unwatch itself and still return.
+  const Callback* called_ = nullptr;
+  std::unique_ptr<Callback> unwatched_;             // That one, if it has.
   std::multimap<absl::Duration, Callback> timers_;  // By monotonic time.
   absl::Duration woken_at_ = -absl::InfiniteDuration();
   bool stopped_ = false;

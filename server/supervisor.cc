@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -25,6 +26,7 @@
 #include "brood/proc/exit_status.h"
 #include "brood/proc/orphans.h"
 #include "brood/proc/posix.h"
+#include "brood/proc/unforked.h"
 #include "brood/server/connection_log.h"
 #include "brood/server/log_writer.h"
 #include "brood/server/notify.h"
@@ -98,7 +100,8 @@ absl::StatusOr<std::optional<LogWriter>> OpenLog(
   });
 }
 
-class Supervisor {
+// Its loop is written to after each fork.
+class Supervisor : public Unforked {
  public:
   Supervisor(ProcessModel& model, SuperviseOptions options, SignalFd signals,
              std::optional<LogWriter> log, LogWriter announcement)
@@ -538,9 +541,10 @@ absl::Status Supervise(ProcessModel& model, SuperviseOptions options) {
   absl::StatusOr<LogWriter> announcement =
       LogWriter::Create(options.announce_fd);
   if (!announcement.ok()) return announcement.status();
-  return Supervisor(model, std::move(options), *std::move(signal_fd),
-                    *std::move(log), *std::move(announcement))
-      .Run();
+  return std::make_unique<Supervisor>(model, std::move(options),
+                                      *std::move(signal_fd), *std::move(log),
+                                      *std::move(announcement))
+      ->Run();
 }
 
 }  // namespace brood

@@ -12,16 +12,6 @@
 #include "brood/proc/process_table.h"
 
 namespace brood {
-namespace {
-
-absl::Duration SinceBoot() {
-  timespec now;
-  clock_gettime(CLOCK_BOOTTIME, &now);  // Cannot fail on Linux.
-  return absl::DurationFromTimespec(now);
-}
-
-}  // namespace
-
 absl::StatusOr<Snapshot> TakeSnapshot(const ProcessTable& table) {
   Snapshot snapshot;
   snapshot.begun = SinceBoot();
