@@ -328,7 +328,9 @@ TEST(ServerTest, ServesOnWhenNobodyReadsItsLog) {
   ASSERT_THAT(client.Close(), IsOk());
   EXPECT_THAT(server.NextLogLineWith("lost"),
               Optional(MatchesRegex("[0-9]+ lines lost")));
-  EXPECT_THAT(server.NextLogLine(), Optional(HasSubstr("exited 0")));
+  // On a slow machine the loss may be told in two parts.
+  EXPECT_THAT(server.NextLogLineWith("exited"),
+              Optional(HasSubstr("exited 0")));
 }
 
 TEST(ServerTest, ServesOneClientAtATimeWhenIterative) {
