@@ -58,7 +58,19 @@ absl::StatusOr<SpawnSlots> SpawnSlots::Reserve(int count) {
   return SpawnSlots(std::move(slots));
 }
 
-SpawnSlots::Loan::Loan(const SpawnSlots* slots) : slots_(slots) {}
+SpawnSlots::Slots::Slots() : owner(getpid()) {}
+
+SpawnSlots::Slots::~Slots() {
+  if (!is_forked_copy()) return;
+  (void)std::move(placeholder).Release();
+  for (UniqueFd& slot : free) (void)std::move(slot).Release();
+}
+
+bool SpawnSlots::Slots::is_forked_copy() const { return owner != getpid(); }
+
+SpawnSlots::Loan::Loan(const SpawnSlots* slots)
+    : slots_(slots == nullptr || slots->slots_->is_forked_copy() ? nullptr
+                                                                 : slots) {}
 
 SpawnSlots::Loan::~Loan() {
   for (UniqueFd& slot : lent_) {

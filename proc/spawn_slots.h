@@ -31,10 +31,13 @@
 // fail for want of a slot.
 //
 // Threads: safe; Spawns that run at once share the slots. Signals: none.
-// Fork: the child has a copy, slots and all. Exec closes them.
+// Fork: a copy in a child lends nothing and closes nothing: the child may have
+// other descriptors under these numbers by then. Exec closes them.
 // Rests on: F_DUPFD_CLOEXEC in fcntl(2), CLOSE_RANGE_UNSHARE in close_range(2).
 #ifndef BROOD_PROC_SPAWN_SLOTS_H_
 #define BROOD_PROC_SPAWN_SLOTS_H_
+
+#include <sys/types.h>
 
 #include <memory>
 #include <mutex>
@@ -74,6 +77,12 @@ class SpawnSlots {
 
  private:
   struct Slots {
+    Slots();
+    ~Slots();
+    // In a child.
+    bool is_forked_copy() const;
+
+    const pid_t owner;
     std::mutex mutex;
     UniqueFd placeholder;
     std::vector<UniqueFd> free;  // Each a copy of `placeholder`.

@@ -1062,6 +1062,26 @@ TEST(SpawnSlotsTest, AreNotNeededWhereLowNumbersAreFree) {
   EXPECT_EQ(loan.Lower(pipe.in.get()), pipe.in.get());
 }
 
+// A forked child keeps what it is told to, and opens others in their places.
+TEST(SpawnSlotsTest, LendNothingInAChildThatHasOtherDescriptorsThere) {
+  absl::StatusOr<SpawnSlots> slots = SpawnSlots::Reserve();
+  ASSERT_THAT(slots, IsOk());
+  absl::StatusOr<Child> child =
+      Fork({.keep_fds = absl::Span<const int>()}, [&] {
+        Pipe pipe;
+        {
+          SpawnSlots gone = *std::move(slots);
+          SpawnSlots::Loan loan(&gone);
+          if (loan.Lower(pipe.in.get()) != pipe.in.get()) return 1;
+        }
+        WriteAll(pipe.in.get(), "text");
+        (void)pipe.in.Close();
+        return ReadAll(pipe.out.get()) == "text" ? 0 : 2;
+      });
+  ASSERT_THAT(child, IsOk());
+  EXPECT_THAT(child->Wait(), IsOkAndHolds(ExitStatus::Exited(0)));
+}
+
 TEST_F(SpawnInAForkTest, SaysWhatItCannotReserve) {
   for (const int count : {0, -1}) {
     EXPECT_THAT(SpawnSlots::Reserve(count).status(),

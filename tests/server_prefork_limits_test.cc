@@ -80,6 +80,34 @@ TEST(ServerPreforkLimitsTest, AProgramWhoseClientIsGoneIsToldSo) {
   End(server);
 }
 
+TEST(ServerPreforkLimitsTest, AProgramIsAskedToEndBeforeItIsMadeTo) {
+  for (const std::string& workers :
+       {std::string("--workers=1"),
+        std::string("--connections_per_worker=1")}) {
+    SCOPED_TRACE(workers);
+    ServerProcess server = StartServer(
+        {workers, "--handler_timeout=50ms", "--", "sh", "-c",
+         "trap 'echo asked; exit' TERM; while :; do sleep 1000 & wait; done"});
+    Stream client = Come(server, 1);
+    EXPECT_EQ(ReadAll(client), "asked\n");
+    EXPECT_THAT(server.NextLogLine(),
+                Optional(HasSubstr("because handler timeout of 50ms")));
+    End(server);
+  }
+}
+
+TEST(ServerPreforkLimitsTest, WhatAProgramHasReadAndWrittenIsLogged) {
+  ServerProcess server = StartServer({"--workers=1", "--", "cat"});
+  for (int i = 0; i < 3; ++i) {
+    Stream client = Come(server, 1);
+    ASSERT_TRUE(Echoes(client, "hello"));
+    ASSERT_THAT(client.Close(), IsOk());
+    EXPECT_THAT(server.NextLogLine(),
+                Optional(HasSubstr("bytes_in 5 bytes_out 5")));
+  }
+  End(server);
+}
+
 TEST(ServerPreforkLimitsTest, OneTooManyOfASourceIsRefusedAndOthersAreNot) {
   for (const std::string& workers :
        {std::string("--workers=4"),
