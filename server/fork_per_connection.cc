@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/server/fork_per_connection.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -37,6 +38,7 @@
 #include "brood/proc/exit_status.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/reaper.h"
+#include "brood/proc/unique_fd.h"
 #include "brood/server/acceptor.h"
 #include "brood/server/admission.h"
 #include "brood/server/connection_handler.h"
@@ -68,6 +70,11 @@ constexpr size_t kPartOfDescriptors = 8;
 // Why a client that was let in has to go without a process.
 constexpr std::string_view kItLeft = "it left before it had a process";
 constexpr std::string_view kTheServerEnds = "the server ends";
+
+// A connection that is kept is kept under a number above this, so that those
+// which are handed over have low ones: what a fork costs depends on the number
+// of the descriptor that the child keeps, see ForkOptions::keep_fds.
+constexpr int kKeptAbove = 1024;
 
 // How many of a chunk of shared memory.
 constexpr size_t kTotalsPerChunk = 4096;
@@ -295,8 +302,7 @@ absl::Status ForkPerConnection::StartOne(Entrant& entrant) {
   connection.slot = std::move(entrant.slot);
   const bool kept = keeps_streams_ && kept_ < most_kept_;
   if (kept) {
-    connection.stream = std::move(entrant.stream);
-    ++kept_;
+    Keep(entrant, connection);
   } else {
     (void)entrant.stream.Close();
   }
@@ -314,11 +320,23 @@ absl::Status ForkPerConnection::StartOne(Entrant& entrant) {
       TellNotWatched();
     }
   }
-  if (keeps_streams_ ||
-      options_.patience.handler_timeout != absl::InfiniteDuration()) {
-    TickSoon();
+  if (const absl::Duration shortest = options_.patience.shortest();
+      shortest != absl::InfiniteDuration()) {
+    TickAt(begin + shortest);
   }
   return absl::OkStatus();
+}
+
+ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::Keep(Entrant& entrant,
+                                                     Connection& connection) {
+  UniqueFd high(fcntl(entrant.stream.fd(), F_DUPFD_CLOEXEC, kKeptAbove));
+  if (high.valid()) {
+    (void)entrant.stream.Close();
+    connection.stream.emplace(std::move(high), entrant.peer);
+  } else {  // Where so many are not allowed, none is high.
+    connection.stream = std::move(entrant.stream);
+  }
+  ++kept_;
 }
 
 // It may have begun, so its client cannot be given to another process: this one
@@ -475,7 +493,7 @@ void ForkPerConnection::End(Connection& connection, const Ended& ended) {
   connection.kill_at = MonotonicNow() + Patience::kTermToKill;
   reaper_.KillGroupAtEnd(connection.pid);
   (void)reaper_.SignalGroup(connection.pid, SIGTERM);
-  TickSoon();
+  TickAt(connection.kill_at);
 }
 
 void ForkPerConnection::WatchClient(uint64_t place) {
@@ -494,6 +512,7 @@ void ForkPerConnection::WatchClient(uint64_t place) {
 
 void ForkPerConnection::Tick() {
   const absl::Duration now = MonotonicNow();
+  absl::Duration next = absl::InfiniteDuration();
   for (Connection& connection : connections_) {
     if (connection.id == 0) continue;
     if (now >= connection.kill_at) {
@@ -504,17 +523,26 @@ void ForkPerConnection::Tick() {
           connection.stream.has_value() ? connection.stream->fd() : -1;
       const std::optional<Ended> ended =
           connection.progress.LimitOf(options_.patience, fd, now);
-      if (ended.has_value()) End(connection, *ended);
+      if (ended.has_value()) {
+        End(connection, *ended);
+      } else {
+        next = std::min(next, connection.progress.look_at());
+      }
     }
+    next = std::min(next, connection.kill_at);
   }
+  // Who began after this look has no limit sooner than that.
+  next = std::min(next, now + options_.patience.shortest());
+  if (live_ > 0) TickAt(std::max(next, now + options_.patience.tick()));
 }
 
-void ForkPerConnection::TickSoon() {
-  if (std::exchange(ticking_, true)) return;
-  loop_->CallAfter(options_.patience.tick(), [this] {
-    ticking_ = false;
+void ForkPerConnection::TickAt(absl::Duration when) {
+  if (when >= tick_at_) return;
+  tick_at_ = when;
+  loop_->CallAfter(when - MonotonicNow(), [this, when] {
+    if (tick_at_ != when) return absl::OkStatus();  // An earlier one came.
+    tick_at_ = absl::InfiniteDuration();
     Tick();
-    if (live_ > 0) TickSoon();
     return absl::OkStatus();
   });
 }

@@ -158,6 +158,7 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   // Whether others should get their turn before the next process.
   bool IsTurnOver() const;
   bool WantsMore() const;
+  void Keep(Entrant& entrant, Connection& connection);
   // Nobody would hear of its end.
   void EndAtOnce(Child& child, uint64_t place);
   void TellNotStarted(const Entrant& entrant, const absl::Status& why);
@@ -179,7 +180,7 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   void TellNotWatched();
   // Looks after the limits of time and rate.
   void Tick();
-  void TickSoon();
+  void TickAt(absl::Duration when);
 
   void Tell(const absl::Status& status);
   void CallDone();
@@ -202,7 +203,7 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   bool starting_soon_ = false;
   bool short_ = false;  // The last try found that there are no processes.
   bool trying_later_ = false;
-  bool ticking_ = false;
+  absl::Duration tick_at_ = absl::InfiniteDuration();  // Monotonic.
   bool keeps_streams_ = false;
   bool told_not_watched_ = false;
   // How many are open here too, and how many there may be.

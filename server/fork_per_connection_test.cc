@@ -376,6 +376,33 @@ TEST_F(ForkPerConnectionTest, StartsNothingForAClientThatHasLeftInTheCrowd) {
   EXPECT_THAT(events_, Contains(HasSubstr("left before it had a process")));
 }
 
+// What is kept here lies above; so no fork copies a table of many.
+TEST_F(ForkPerConnectionTest, HandsOverConnectionsUnderLowNumbers) {
+  class Teller : public ConnectionHandler {
+   public:
+    std::string_view name() const override { return "teller"; }
+    int Handle(Stream& stream, const ConnectionInfo&) override {
+      std::array<char, 1> end;
+      return stream.Read(absl::MakeSpan(end)).ok() ? stream.fd() : 255;
+    }
+  } teller;
+  Start(teller, {.patience = {.idle_timeout = absl::Hours(1)}});
+  constexpr size_t kClients = 40;
+  std::vector<Stream> clients;
+  for (size_t i = 0; i < kClients; ++i) {
+    clients.push_back(Connect());
+    Await([&] { return model_->active() == i + 1; });
+  }
+  // The clients are of this process, and have numbers too.
+  const int highest = clients.back().fd() + 1;
+  for (Stream& client : clients) ASSERT_THAT(client.Close(), IsOk());
+  AwaitEnds(kClients);
+  for (const ConnectionRecord& end : ends_) {
+    EXPECT_LE(*end.status.exit_code(), highest);
+    EXPECT_TRUE(end.bytes_in.has_value());
+  }
+}
+
 TEST_F(ForkPerConnectionTest, ServesAClientThatHasClosedAlready) {
   class Reader : public ConnectionHandler {
    public:

@@ -15,28 +15,37 @@
 
 namespace brood {
 
+absl::Duration Patience::shortest() const {
+  return std::min(
+      {handler_timeout, idle_timeout,
+       min_rate.has_value() ? min_rate->period : absl::InfiniteDuration()});
+}
+
 absl::Duration Patience::tick() const {
-  absl::Duration shortest =
-      std::min({handler_timeout, idle_timeout, kTermToKill});
-  if (min_rate.has_value()) shortest = std::min(shortest, min_rate->period);
-  return std::clamp(shortest / 8, absl::Milliseconds(5),
-                    absl::Milliseconds(250));
+  return std::clamp(std::min(shortest(), kTermToKill) / 8,
+                    absl::Milliseconds(5), absl::Milliseconds(250));
 }
 
 std::optional<Ended> Progress::LimitOf(const Patience& patience, int fd,
                                        absl::Duration now) {
+  if (now < look_at_) return std::nullopt;
   if (now - begin_ >= patience.handler_timeout) {
     return Ended{.cause = EndCause::kHandlerTimeout,
                  .limit = patience.handler_timeout};
   }
-  if (fd == -1 || !patience.asks_tcp()) return std::nullopt;
+  // Its descriptor may be on its way.
+  if (fd == -1 && patience.asks_tcp()) return std::nullopt;
+  look_at_ = begin_ + patience.handler_timeout;
+  if (!patience.asks_tcp()) return std::nullopt;
   const absl::StatusOr<TcpInfo> info = TcpInfoOf(fd);
   if (!info.ok()) return std::nullopt;  // Of unix there is none.
   // What it waited before its turn is not its silence.
-  if (std::min({info->since_data_received, info->since_data_sent,
-                now - begin_}) >= patience.idle_timeout) {
+  const absl::Duration silent = std::min(
+      {info->since_data_received, info->since_data_sent, now - begin_});
+  if (silent >= patience.idle_timeout) {
     return Ended{.cause = EndCause::kIdle, .limit = patience.idle_timeout};
   }
+  look_at_ = std::min(look_at_, now + (patience.idle_timeout - silent));
   if (patience.min_rate.has_value() &&
       now - period_begin_ >= patience.min_rate->period) {
     const uint64_t bytes =
@@ -48,6 +57,9 @@ std::optional<Ended> Progress::LimitOf(const Patience& patience, int fd,
       return Ended{.cause = EndCause::kTooSlow,
                    .limit = patience.min_rate->period};
     }
+  }
+  if (patience.min_rate.has_value()) {
+    look_at_ = std::min(look_at_, period_begin_ + patience.min_rate->period);
   }
   return std::nullopt;
 }

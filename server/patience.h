@@ -56,8 +56,11 @@ struct Patience {
   bool asks_tcp() const {
     return idle_timeout != absl::InfiniteDuration() || min_rate.has_value();
   }
-  // How often to look at the connections, and at those who are to be killed.
+  // How often at most to look at the connections, and at those who are to be
+  // killed.
   absl::Duration tick() const;
+  // No connection runs into a limit sooner than this after its begin.
+  absl::Duration shortest() const;
 };
 
 // How one connection has gone so far.
@@ -69,12 +72,16 @@ class Progress {
 
   absl::Duration begin() const { return begin_; }
   // The first limit that the connection on `fd` has run into. Without a
-  // descriptor, -1, TCP is not asked.
+  // descriptor, -1, TCP is not asked. Before look_at() the answer is none, and
+  // nobody is asked.
   std::optional<Ended> LimitOf(const Patience& patience, int fd,
                                absl::Duration now);
+  // When it is to be looked at next; never, if that is infinite.
+  absl::Duration look_at() const { return look_at_; }
 
  private:
   absl::Duration begin_;
+  absl::Duration look_at_ = -absl::InfiniteDuration();
   // For the least rate.
   absl::Duration period_begin_;
   uint64_t period_bytes_ = 0;

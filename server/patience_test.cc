@@ -92,6 +92,45 @@ TEST(PatienceTest, WhatAClientWaitedBeforeItsTurnIsNotItsSilence) {
             EndCause::kIdle);
 }
 
+TEST(PatienceTest, SaysWhenALimitCouldBeMetAndLooksAtNothingBefore) {
+  const auto [client, server] = Connected();
+  const Patience patience = {
+      .handler_timeout = absl::Seconds(100),
+      .idle_timeout = absl::Seconds(60),
+      .min_rate = Patience::MinRate{.bytes = 0, .period = absl::Seconds(10)}};
+  EXPECT_EQ(patience.shortest(), absl::Seconds(10));
+  Progress progress(absl::Seconds(1000));
+  EXPECT_EQ(progress.LimitOf(patience, server.fd(), absl::Seconds(1001)),
+            std::nullopt);
+  EXPECT_EQ(progress.look_at(), absl::Seconds(1010));
+  EXPECT_EQ(progress.LimitOf({.handler_timeout = absl::ZeroDuration()},
+                             server.fd(), absl::Seconds(1009)),
+            std::nullopt);
+  EXPECT_EQ(progress.LimitOf(patience, server.fd(), absl::Seconds(1095)),
+            std::nullopt);
+  EXPECT_EQ(progress.look_at(), absl::Seconds(1100));
+  EXPECT_EQ(
+      CauseOf(progress.LimitOf(patience, server.fd(), absl::Seconds(1100))),
+      EndCause::kHandlerTimeout);
+}
+
+TEST(PatienceTest, IsNeverToBeLookedAtWithoutALimit) {
+  const auto [client, server] = Connected();
+  EXPECT_EQ(Patience().shortest(), absl::InfiniteDuration());
+  Progress progress;
+  EXPECT_EQ(progress.LimitOf({}, server.fd(), absl::Seconds(1)), std::nullopt);
+  EXPECT_EQ(progress.look_at(), absl::InfiniteDuration());
+}
+
+TEST(PatienceTest, LooksAgainForADescriptorThatIsOnItsWay) {
+  const auto [client, server] = Connected();
+  const Patience patience = {.idle_timeout = absl::ZeroDuration()};
+  Progress progress;
+  EXPECT_EQ(progress.LimitOf(patience, -1, absl::Seconds(1)), std::nullopt);
+  EXPECT_EQ(CauseOf(progress.LimitOf(patience, server.fd(), absl::Seconds(2))),
+            EndCause::kIdle);
+}
+
 TEST(PatienceTest, CountsTheBytesOfEachPeriodForItself) {
   auto [client, server] = Connected();
   const Patience patience = {
