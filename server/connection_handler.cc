@@ -20,10 +20,10 @@ constexpr int kCannotBegin = 126;
 
 }  // namespace
 
-// An end that was received counts as a byte, for it has a sequence number. Of a
-// connection that is over for both (closed, as far as the descriptor tells)
-// each side had one; or it was reset, and had none, which cannot be told any
-// more.
+// An end that was received counts as a byte, for it has a sequence number; one
+// that was sent counts among the acknowledged. Of a connection that is over for
+// both (closed, as far as the descriptor tells) each side had one, or else it
+// was reset: then nobody has acknowledged more than the bytes that were sent.
 //
 // What was sent, and not what is acknowledged by now: the last answer hardly
 // ever is when its handler ends, for the client's kernel takes its time. Of
@@ -31,17 +31,19 @@ constexpr int kCannotBegin = 126;
 TcpTotals TcpTotals::Of(int fd) {
   const absl::StatusOr<TcpInfo> info = TcpInfoOf(fd);
   if (!info.ok()) return {};
-  const TcpState state = info->state;
-  const bool end_received =
-      state == TcpState::kClosed || state == TcpState::kTimeWait ||
-      state == TcpState::kCloseWait || state == TcpState::kLastAck ||
-      state == TcpState::kClosing;
   const uint64_t in = info->bytes_received.value_or(0);
   const uint64_t sent = info->bytes_sent.value_or(0);
-  const uint64_t again = info->bytes_retransmitted.value_or(0);
+  const uint64_t out =
+      sent - std::min(sent, info->bytes_retransmitted.value_or(0));
+  const TcpState state = info->state;
+  const bool end_received =
+      state == TcpState::kTimeWait || state == TcpState::kCloseWait ||
+      state == TcpState::kLastAck || state == TcpState::kClosing ||
+      (state == TcpState::kClosed &&
+       info->bytes_acknowledged.value_or(0) > out);
   return {.known = true,
           .bytes_in = in - (end_received && in > 0 ? 1 : 0),
-          .bytes_out = sent - std::min(sent, again),
+          .bytes_out = out,
           .retransmits = info->segments_retransmitted};
 }
 

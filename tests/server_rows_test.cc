@@ -28,6 +28,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "brood/net/address.h"
@@ -509,6 +510,23 @@ TEST(ServerRowsTest, LogsEveryFieldOfAConnectionAndItIsTrue) {
         took);
     EXPECT_GE(NumberOf(*line, "max_resident_bytes"), 100'000);
     EXPECT_EQ(FieldOf(*line, "because"), "");
+  }
+}
+
+TEST(ServerRowsTest, LogsEachByteHoweverTheConnectionEnds) {
+  for (const std::vector<std::string>& flags :
+       std::vector<std::vector<std::string>>{{"--model=fork"},
+                                             {"--model=prefork", "--workers=1"},
+                                             {"--model=fork", "--", "cat"}}) {
+    SCOPED_TRACE(absl::StrJoin(flags, " "));
+    ServerProcess server = StartServer(flags);
+    for (const bool reset : {true, false}) {
+      Stream client = Come(server);
+      ASSERT_TRUE(Echoes(client, "hello"));
+      ASSERT_THAT(reset ? client.Reset() : client.Close(), IsOk());
+      EXPECT_THAT(server.NextLogLineWith("bytes_in"),
+                  Optional(HasSubstr("bytes_in 5 bytes_out 5 ")));
+    }
   }
 }
 
