@@ -131,6 +131,7 @@ constexpr auto kExceptions = std::to_array<Exception>({
     {"proc/fork.cc", "fork", "the one place that forks"},
     {"proc/fork.cc", "kill", "its own child, which it has not reaped"},
     {"proc/child.cc", "kill", "a child without a pidfd, not reaped yet"},
+    {"proc/families.cc", "kill", "an orphan without a pidfd, not reaped yet"},
     {"proc/self_check.cc", "fork", "a probe of what fork does here"},
     {"proc/self_check.cc", "signal", "in a probe's child, that waits itself"},
     {"proc/child.cc", "nanosleep", "a child without a descriptor to wait for"},
