@@ -29,7 +29,9 @@
 // Threads, fork: see connection_handler.h. Signals: a process that is sent
 // SIGTERM while it is in Handle() passes it on to the program's group, a second
 // later SIGKILL, and ends by SIGTERM when the program has ended, and with it
-// whoever is left of that group. Rests on: UCSPI-1996.
+// whoever is left of that group. Who has left the group is the model's
+// business, which marks the program (families.h) by limits. Rests on:
+// UCSPI-1996.
 #ifndef BROOD_SERVER_EXEC_HANDLER_H_
 #define BROOD_SERVER_EXEC_HANDLER_H_
 

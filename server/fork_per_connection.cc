@@ -36,6 +36,7 @@
 #include "brood/proc/child.h"
 #include "brood/proc/exit_queue.h"
 #include "brood/proc/exit_status.h"
+#include "brood/proc/families.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/reaper.h"
 #include "brood/proc/unique_fd.h"
@@ -195,6 +196,7 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
                    ? MostKept(options_.gate.limits.max_connections)
                    : std::numeric_limits<size_t>::max();
   most_starting_ = MostStarting();
+  if (program) ReceiveFamilies();
   loop_->Watch(reaper_.fd(), [this] { return ReportEnds(); });
   gate_.OnEvent([this](const LogEvent& event) {
     if (event_observer_ != nullptr) event_observer_(event);
@@ -215,6 +217,25 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
     return gate_.Arrive(std::move(client), local) && WantsMore();
   });
   return absl::OkStatus();
+}
+
+void ForkPerConnection::ReceiveFamilies() {
+  absl::StatusOr<Families> families =
+      Families::Receive([this](pid_t pid) { return reaper_.Contains(pid); },
+                        options_.reaps_orphans);
+  if (!families.ok()) {
+    if (event_observer_ != nullptr) {
+      event_observer_(OnlyGroupsEnd(families.status().message()));
+    }
+    return;
+  }
+  families_.emplace(*std::move(families));
+  loop_->Watch(families_->fd(), [this] {
+    // What fails for want of a descriptor is tried again.
+    (void)families_->Look();
+    CallDone();
+    return absl::OkStatus();
+  });
 }
 
 // From the door to the fork a frame is small: after each fork the parent copies
@@ -282,15 +303,19 @@ absl::Status ForkPerConnection::StartOne(Entrant& entrant) {
   TcpTotals* const totals =
       observer_ == nullptr || keeps_streams_ ? nullptr : TotalsOf(place);
   if (totals != nullptr) totals->known = false;
+  HandlerProcess process = {.exit_signal = reaper_.exit_signal(),
+                            .limits = options_.limits,
+                            .totals = totals};
+  if (families_.has_value()) {
+    (void)process.limits.Set(families_->MarkOf(last_id_ + 1));
+  }
   absl::StatusOr<Child> child =
       handler_.Start(entrant.stream,
                      {.local = entrant.local,
                       .peer = entrant.peer,
                       .id = last_id_ + 1,
                       .connections_of_source = entrant.connections_of_source},
-                     {.exit_signal = reaper_.exit_signal(),
-                      .limits = options_.limits,
-                      .totals = totals});
+                     process);
   if (!child.ok()) return child.status();
   Connection& connection = connections_[place];
   connection.id = ++last_id_;
@@ -346,6 +371,7 @@ ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::EndAtOnce(Child& child,
   Connection& connection = connections_[place];
   (void)child.SignalGroup(SIGKILL);
   const absl::StatusOr<ExitStatus> status = child.Wait();
+  if (families_.has_value()) families_->End(connection.id);
   const ConnectionRecord record =
       RecordOf(connection, status.value_or(ExitStatus::Lost()), place);
   if (connection.stream.has_value()) --kept_;
@@ -427,6 +453,9 @@ absl::Status ForkPerConnection::ReportEnds() {
     --live_;
     free_.push_back(place);
     if (observer_ != nullptr) Report(connection, (*exit)->status, place);
+    if (families_.has_value() && connection.ended.has_value()) {
+      families_->End(connection.id);
+    }
     connection.id = 0;
     connection.stream.reset();
     connection.proxy.reset();
@@ -493,7 +522,12 @@ void ForkPerConnection::End(Connection& connection, const Ended& ended) {
   connection.kill_at = MonotonicNow() + Patience::kTermToKill;
   reaper_.KillGroupAtEnd(connection.pid);
   (void)reaper_.SignalGroup(connection.pid, SIGTERM);
+  AskFamily(connection);
   TickAt(connection.kill_at);
+}
+
+void ForkPerConnection::AskFamily(const Connection& connection) {
+  if (families_.has_value()) families_->Ask(connection.id, connection.pid);
 }
 
 void ForkPerConnection::WatchClient(uint64_t place) {
@@ -558,7 +592,7 @@ void ForkPerConnection::Drain(absl::AnyInvocable<void()> done) {
 
 void ForkPerConnection::CallDone() {
   if (done_ != nullptr && acceptor_.closed() && gate_.waiting() == 0 &&
-      active() == 0) {
+      active() == 0 && (!families_.has_value() || families_->ending() == 0)) {
     std::exchange(done_, nullptr)();
   }
 }
@@ -583,6 +617,7 @@ void ForkPerConnection::SignalHandlers(int signo, EndCause cause) {
     if (!connection.ended.has_value()) connection.ended = Ended{.cause = cause};
     reaper_.KillGroupAtEnd(connection.pid);
     (void)reaper_.SignalGroup(connection.pid, signo);
+    if (signo == SIGTERM) AskFamily(connection);
   }
   CallDone();
 }

@@ -32,7 +32,11 @@
 //
 // A connection that runs into one of the limits of its Patience ends: its
 // process group receives SIGTERM, two seconds later SIGKILL, and whoever is
-// left of it when its leader ends, too.
+// left of it when its leader ends, too. So it is with whoever else a program
+// has started, sessions of their own and lost parents notwithstanding
+// (families.h); but whom a program leaves behind that ends by itself, lives on.
+// For this the process is a subreaper, from Start() on, if the handler is a
+// program.
 //
 // A program needs a descriptor for its process here, and its connection is kept
 // open here too, to see when the client is gone. Where RLIMIT_NOFILE has no
@@ -42,11 +46,12 @@
 // Ownership: owns the acceptor and the children; the handler is borrowed.
 // Errors: see process_model.h. Threads: one. Signals: none.
 // Fork: yes; nothing of this is there in a handler's process, see unforked.h.
-// Rests on: fork.h, reaper.h, listener.h.
+// Rests on: fork.h, reaper.h, families.h, listener.h.
 #ifndef BROOD_SERVER_FORK_PER_CONNECTION_H_
 #define BROOD_SERVER_FORK_PER_CONNECTION_H_
 
 #include <sys/types.h>
+#include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -65,6 +70,7 @@
 #include "brood/net/stream.h"
 #include "brood/proc/child.h"
 #include "brood/proc/exit_status.h"
+#include "brood/proc/families.h"
 #include "brood/proc/limits.h"
 #include "brood/proc/reaper.h"
 #include "brood/proc/unforked.h"
@@ -97,6 +103,9 @@ class ForkPerConnection : public ProcessModel, public Unforked {
     Gate::Options gate = {};
     Limits limits = {};
     Patience patience = {};
+    // Whether those whom programs leave behind are reaped here: not where
+    // Orphans does it.
+    bool reaps_orphans = getpid() != 1;
   };
 
   static absl::StatusOr<std::unique_ptr<ForkPerConnection>> Create(
@@ -175,6 +184,9 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   void Report(Connection& connection, const ExitStatus& status, uint64_t place);
   TcpTotals* TotalsOf(uint64_t place);
 
+  // So that whom programs have started is known.
+  void ReceiveFamilies();
+  void AskFamily(const Connection& connection);
   void End(Connection& connection, const Ended& ended);
   void WatchClient(uint64_t place);
   void TellNotWatched();
@@ -192,6 +204,7 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   const Options options_;
   Gate gate_;
   Reaper reaper_;
+  std::optional<Families> families_;  // Of programs, by connection.
   absl::AnyInvocable<void(const ConnectionRecord&)> observer_;
   absl::AnyInvocable<void(const absl::Status&)> trouble_observer_;
   absl::AnyInvocable<void(const LogEvent&)> event_observer_;

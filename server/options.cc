@@ -476,8 +476,8 @@ FlagTable FlagsInto(Draft& draft) {
            .value_name = "DURATION",
            .group = kHandler,
            .what = "PROGRAM: how long it may go on once its client has gone, "
-                   "before "
-                   "SIGTERM and then SIGKILL",
+                   "before SIGTERM and then SIGKILL to it and to all whom it "
+                   "has started",
            .allowed = "a duration from 0s to 24h",
            .by_default = "10s",
            .parse =

@@ -11,7 +11,8 @@
 //   }
 //
 // What it is not: the one who ends a connection, which is the model's business:
-// its process group receives SIGTERM and, kTermToKill later, SIGKILL.
+// its process group, and whoever else a program has started, receives SIGTERM
+// and, kTermToKill later, SIGKILL.
 //
 // Silence and slowness are TCP's to tell: to look at a connection from outside
 // a copy of its descriptor is enough, whatever its handler does. A unix socket

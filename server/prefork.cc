@@ -35,8 +35,10 @@
 #include "brood/proc/child.h"
 #include "brood/proc/exit_queue.h"
 #include "brood/proc/exit_status.h"
+#include "brood/proc/families.h"
 #include "brood/proc/fork.h"
 #include "brood/proc/posix.h"
+#include "brood/proc/process_table.h"
 #include "brood/proc/reaper.h"
 #include "brood/proc/unique_fd.h"
 #include "brood/server/admission.h"
@@ -180,6 +182,7 @@ void Prefork::OnEvent(absl::AnyInvocable<void(const LogEvent&)> observer) {
 
 absl::Status Prefork::Start(PollLoop& loop) {
   loop_ = &loop;
+  if (handler_.program().has_value()) ReceiveFamilies();
   if (has_limits()) TickSoon();
   if (copies_.has_value()) {
     loop_->Watch(copies_->in.fd(), [this] { return ReadCopies(); });
@@ -266,6 +269,7 @@ absl::Status Prefork::StartWorker(const WorkerPolicy::Start& start) {
       .terms = terms_,
       .copies = copies_.has_value() ? &copies_->out : nullptr,
       .sources = sources_.has_value() ? &*sources_ : nullptr,
+      .families = families_.has_value() ? &*families_ : nullptr,
       .records = observer_ != nullptr,
       .counts_idle = counts_idle()};
   const PreforkWorker::Task task = {.slot = slot,
@@ -290,6 +294,7 @@ absl::Status Prefork::StartWorker(const WorkerPolicy::Start& start) {
     (void)ReadMessages();
     (void)ReadCopies();
     if (InProgress(slot) > 0) {
+      EndFamily(slot);
       RecordCrash(slot, worker.pid, status.value_or(ExitStatus::Lost()));
     }
     LetGo(worker);
@@ -514,8 +519,14 @@ void Prefork::Bury(size_t slot, pid_t pid, const ExitStatus& status) {
   PreforkBoard::Shared& shared = board_.shared();
   const PreforkBoard::Slot& on_board = board_.slot(slot);
   (void)LookAt(slot);
-  if (InProgress(slot) > 0) RecordCrash(slot, pid, status);
   Worker& worker = workers_[slot];
+  if (InProgress(slot) > 0) {
+    // Or the program has ended by itself, and its worker with it.
+    if (worker.ended.has_value() || !status.exit_code().has_value()) {
+      EndFamily(slot);
+    }
+    RecordCrash(slot, pid, status);
+  }
   LetGo(worker);
   if (sources_.has_value()) sources_->Leave(slot);
   if (std::exchange(worker.kill_at, absl::InfiniteDuration()) !=
@@ -599,9 +610,10 @@ void Prefork::SignalHandlers(int signo, EndCause cause) {
   policy_.Drained();
   shield_.Stop();
   CloseListeners();
-  for (const Worker& worker : workers_) {
-    reaper_.KillGroupAtEnd(worker.pid);
-    (void)reaper_.SignalGroup(worker.pid, signo);
+  for (size_t slot = 0; slot < workers_.size(); ++slot) {
+    reaper_.KillGroupAtEnd(workers_[slot].pid);
+    (void)reaper_.SignalGroup(workers_[slot].pid, signo);
+    if (signo == SIGTERM && InProgress(slot) > 0) AskFamily(slot);
   }
   CallDone();
 }
@@ -711,6 +723,7 @@ void Prefork::End(size_t slot, uint64_t number, const Ended& ended) {
   ++to_kill_;
   reaper_.KillGroupAtEnd(worker.pid);
   (void)reaper_.SignalGroup(worker.pid, SIGTERM);
+  AskFamily(slot);
   TickSoon();
 }
 
@@ -747,12 +760,52 @@ void Prefork::Tick() {
   }
 }
 
+// ---- Whom programs have started ----
+
+void Prefork::ReceiveFamilies() {
+  absl::StatusOr<Families> families =
+      Families::Receive([this](pid_t pid) { return reaper_.Contains(pid); },
+                        options_.reaps_orphans);
+  if (!families.ok()) {
+    if (event_observer_ != nullptr) {
+      event_observer_(OnlyGroupsEnd(families.status().message()));
+    }
+    return;
+  }
+  families_.emplace(*std::move(families));
+  loop_->Watch(families_->fd(), [this] {
+    // What fails for want of a descriptor is tried again.
+    (void)families_->Look();
+    CallDone();
+    return absl::OkStatus();
+  });
+}
+
+// The worker passes SIGTERM on to its program's group; the only child that it
+// has is that program.
+void Prefork::AskFamily(size_t slot) {
+  if (!families_.has_value()) return;
+  const absl::StatusOr<std::vector<pid_t>> programs =
+      ProcessTable().ChildrenOf(workers_[slot].pid);
+  if (!programs.ok() || programs->empty()) return;
+  families_->Ask(PreforkBoard::FamilyOf(slot, board_.slot(slot).begun),
+                 programs->front());
+}
+
+// Whoever of it had no parent but the worker and its program, both of which are
+// dead, is this process's now.
+void Prefork::EndFamily(size_t slot) {
+  if (!families_.has_value()) return;
+  families_->End(PreforkBoard::FamilyOf(slot, board_.slot(slot).begun));
+}
+
 void Prefork::CloseListeners() {
   for (Listener& listener : listeners_) (void)listener.Close();
 }
 
 void Prefork::CallDone() {
   if (done_ == nullptr || !policy_.done()) return;
+  if (families_.has_value() && families_->ending() > 0) return;
   CloseListeners();
   std::exchange(done_, nullptr)();
 }

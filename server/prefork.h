@@ -40,11 +40,12 @@
 // or no listener, else what mmap(2) and pipe2(2) say. A listener that is none
 // any more ends the loop. For others see process_model.h. Threads: one.
 // Signals: none; in a worker as in a child of fork.h. Fork: yes. Rests on:
-// fork.h, reaper.h, prefork_worker.h.
+// fork.h, reaper.h, families.h, prefork_worker.h.
 #ifndef BROOD_SERVER_PREFORK_H_
 #define BROOD_SERVER_PREFORK_H_
 
 #include <sys/types.h>
+#include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -62,6 +63,7 @@
 #include "brood/net/listener.h"
 #include "brood/net/stream.h"
 #include "brood/proc/exit_status.h"
+#include "brood/proc/families.h"
 #include "brood/proc/reaper.h"
 #include "brood/proc/unique_fd.h"
 #include "brood/server/admission.h"
@@ -96,7 +98,11 @@ class Prefork : public ProcessModel {
     // process group receives SIGTERM, two seconds later SIGKILL, and whoever is
     // left of it when the worker ends, too; another takes its place at once.
     // For all but handler_timeout the parent holds a copy of each connection.
+    // Whom a program has started is ended as in fork_per_connection.h: it is
+    // the parent that is the subreaper.
     Patience patience = {};
+    // As there.
+    bool reaps_orphans = getpid() != 1;
   };
 
   static absl::StatusOr<std::unique_ptr<Prefork>> Create(
@@ -203,6 +209,11 @@ class Prefork : public ProcessModel {
   void CloseListeners();
   void CallDone();
 
+  // So that whom programs have started is known.
+  void ReceiveFamilies();
+  void AskFamily(size_t slot);
+  void EndFamily(size_t slot);
+
   std::vector<Listener> listeners_;
   const std::vector<Address> addresses_;
   ConnectionHandler& handler_;
@@ -210,6 +221,7 @@ class Prefork : public ProcessModel {
   PreforkWorker::Terms terms_;
   WorkerPolicy policy_;
   Reaper reaper_;
+  std::optional<Families> families_;  // Of programs, by slot and connection.
   PreforkBoard board_;
   UniqueFd messages_in_;
   UniqueFd messages_out_;

@@ -92,6 +92,13 @@ class PreforkBoard {
 
   static absl::StatusOr<PreforkBoard> Create(size_t slots);
 
+  // Of the program that the worker in `slot` has when it has begun so many: its
+  // number for Families. One comes again after 33 million clients of a slot.
+  static uint64_t FamilyOf(size_t slot, uint64_t begun) {
+    constexpr int kBits = 25;
+    return (uint64_t{slot} << kBits) | (begun & ((uint64_t{1} << kBits) - 1));
+  }
+
   PreforkBoard(PreforkBoard&& other) noexcept
       : memory_(std::exchange(other.memory_, nullptr)), size_(other.size_) {}
   PreforkBoard& operator=(PreforkBoard&&) = delete;

@@ -27,6 +27,8 @@
 #include "brood/net/proxy_protocol.h"
 #include "brood/net/source_key.h"
 #include "brood/net/stream.h"
+#include "brood/proc/families.h"
+#include "brood/proc/limits.h"
 #include "brood/proc/posix.h"
 #include "brood/server/acceptor.h"
 #include "brood/server/admission.h"
@@ -302,9 +304,18 @@ void PreforkWorker::Begin(const Address& peer, size_t listener) {
   slot_.listener.store(static_cast<uint32_t>(listener),
                        std::memory_order_relaxed);
   slot_.since.store(Now(), std::memory_order_relaxed);
-  slot_.begun.store(slot_.begun.load(std::memory_order_relaxed) + 1,
-                    std::memory_order_release);
+  const uint64_t begun = slot_.begun.load(std::memory_order_relaxed) + 1;
+  if (share_.families != nullptr) Mark(begun);
+  slot_.begun.store(begun, std::memory_order_release);
   SetDoing(Doing::kBusy);
+}
+
+// A program has the limits of its worker.
+void PreforkWorker::Mark(uint64_t begun) {
+  Limits mark;
+  (void)mark.Set(
+      share_.families->MarkOf(PreforkBoard::FamilyOf(task_.slot, begun)));
+  (void)mark.Apply();
 }
 
 void PreforkWorker::End(const Accepted& client, int result, int64_t began) {

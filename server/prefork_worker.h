@@ -39,6 +39,7 @@
 #include "brood/net/proxy_protocol.h"
 #include "brood/net/source_key.h"
 #include "brood/net/stream.h"
+#include "brood/proc/families.h"
 #include "brood/proc/limits.h"
 #include "brood/proc/unique_fd.h"
 #include "brood/server/admission.h"
@@ -84,6 +85,8 @@ class PreforkWorker {
     Stream* copies = nullptr;
     // Where sources are counted, if they are.
     SourceTable* sources = nullptr;
+    // Whose marks programs carry, if the handler is one.
+    const Families* families = nullptr;
     // Tell of each connection that has ended.
     bool records = true;
     // Count who is idle, and tell when there are too few.
@@ -133,6 +136,7 @@ class PreforkWorker {
   bool Show(const Accepted& client);
   void SayClosed();
   void Begin(const Address& peer, size_t listener);
+  void Mark(uint64_t begun);
   void End(const Accepted& client, int result, int64_t began);
   int ServeLast();
   int Retire();

@@ -294,6 +294,147 @@ TEST(ServerRowsTest, EndsTheWholeGroupOfAProgramAndNotItAlone) {
   }
 }
 
+// The models, each with room for two.
+const std::vector<std::vector<std::string>>& ModelsForTwo() {
+  static const auto& models = *new std::vector<std::vector<std::string>>{
+      {"--model=fork"},
+      {"--model=prefork", "--workers=2"},
+      {"--model=prefork", "--workers=2", "--connections_per_worker=1"}};
+  return models;
+}
+
+ServerProcess StartServerFor(const std::string& script,
+                             std::vector<std::string> flags) {
+  flags.insert(flags.end(), {"--", "sh", "-c", script});
+  return StartServer(std::move(flags));
+}
+
+// Whoever says his pid in the next line, by a descriptor that goes on meaning
+// him.
+UniqueFd NextMember(Stream& stream) {
+  pid_t pid = 0;
+  EXPECT_TRUE(absl::SimpleAtoi(ReadLine(stream), &pid));
+  UniqueFd member(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  EXPECT_TRUE(member.valid());
+  return member;
+}
+
+void ExpectEnd(absl::Span<const UniqueFd> members) {
+  for (const UniqueFd& member : members) {
+    EXPECT_THAT(PollUntil(member.get(), POLLIN, absl::InfiniteFuture()),
+                IsOkAndHolds(true));
+  }
+}
+
+void ExpectLife(absl::Span<const UniqueFd> members) {
+  for (const UniqueFd& member : members) {
+    EXPECT_THAT(PollUntil(member.get(), POLLIN, absl::InfinitePast()),
+                IsOkAndHolds(false));
+  }
+}
+
+// The program, and three who do not listen to SIGTERM: one in a session of its
+// own, a daemon, and a daemon that knows of no connection.
+constexpr std::string_view kScattered =
+    "echo $$; trap '' TERM; "
+    "setsid sleep 1000 & echo $!; "
+    "(setsid sh -c 'echo $$; exec sleep 1000' &); "
+    "(env -i setsid /bin/sh -c 'echo $$; exec /bin/sleep 1000' &); "
+    "trap - TERM; ";
+
+std::vector<UniqueFd> Scattered(Stream& stream) {
+  std::vector<UniqueFd> members;
+  for (int i = 0; i < 4; ++i) members.push_back(NextMember(stream));
+  return members;
+}
+
+TEST(ServerRowsTest, EndsWhomAProgramHasStartedWhereverTheyWent) {
+  for (std::vector<std::string> flags : ModelsForTwo()) {
+    SCOPED_TRACE(absl::StrCat(flags[0], " ", flags.size()));
+    flags.push_back("--client_gone_grace=0s");
+    ServerProcess server =
+        StartServerFor(absl::StrCat(kScattered, "wait"), flags);
+    Stream client = Come(server);
+    Stream other = Come(server);
+    const std::vector<UniqueFd> family = Scattered(client);
+    const std::vector<UniqueFd> of_other = Scattered(other);
+    ASSERT_THAT(client.Reset(), IsOk());
+    ExpectEnd(family);
+    ExpectLife(of_other);
+    ASSERT_THAT(other.Reset(), IsOk());
+    ExpectEnd(of_other);
+    while (ZombiesOf(server.pid()) > 0) sched_yield();
+  }
+}
+
+TEST(ServerRowsTest, EndsWhomAProgramHasStartedWhenItIsToEndAtOnce) {
+  for (std::vector<std::string> flags : ModelsForTwo()) {
+    SCOPED_TRACE(absl::StrCat(flags[0], " ", flags.size()));
+    flags.push_back("--drain_timeout=24h");
+    ServerProcess server =
+        StartServerFor(absl::StrCat(kScattered, "wait"), flags);
+    Stream client = Come(server);
+    const std::vector<UniqueFd> family = Scattered(client);
+    server.Signal(SIGTERM);
+    ASSERT_THAT(server.NextLogLineWith("draining"),
+                Optional(HasSubstr("1 in")));
+    server.Signal(SIGTERM);
+    EXPECT_EQ(server.Wait(), ExitStatus::Exited(0));
+    ExpectEnd(family);
+  }
+}
+
+TEST(ServerRowsTest, AsksWhomAProgramHasStartedBeforeItEndsThem) {
+  for (std::vector<std::string> flags : ModelsForTwo()) {
+    SCOPED_TRACE(absl::StrCat(flags[0], " ", flags.size()));
+    flags.push_back("--handler_timeout=500ms");
+    ServerProcess server = StartServerFor(
+        "(setsid sh -c 'trap \"echo asked; exit\" TERM; echo $$; "
+        "while :; do sleep 1000 & wait; done' &); "
+        "trap '' TERM; exec sleep 1000",
+        flags);
+    Stream client = Come(server);
+    std::vector<UniqueFd> family;
+    family.push_back(NextMember(client));
+    EXPECT_EQ(ReadLine(client), "asked");
+    ExpectEnd(family);
+  }
+}
+
+TEST(ServerRowsTest, LetsThoseLiveWhomAProgramLeavesThatEndsByItself) {
+  for (std::vector<std::string> flags : ModelsForTwo()) {
+    SCOPED_TRACE(absl::StrCat(flags[0], " ", flags.size()));
+    flags.push_back("--client_gone_grace=0s");
+    ServerProcess server = StartServerFor(
+        absl::StrCat(kScattered, "read line; [ \"$line\" ] || wait"), flags);
+    Stream first = Come(server);
+    std::vector<UniqueFd> left = Scattered(first);
+    ASSERT_THAT(first.WriteAll("go\n"), IsOk());
+    ExpectEnd(absl::MakeConstSpan(&left.front(), 1));
+    left.erase(left.begin());
+    EXPECT_THAT(server.NextLogLine(), Optional(HasSubstr(" exited 0 ")));
+    // Somebody else's program is ended, and then the server ends.
+    Stream second = Come(server);
+    const std::vector<UniqueFd> ended = Scattered(second);
+    ASSERT_THAT(second.Reset(), IsOk());
+    ExpectEnd(ended);
+    ExpectLife(left);
+    // Who is left is reaped all the same.
+    ASSERT_EQ(
+        syscall(SYS_pidfd_send_signal, left.back().get(), SIGKILL, nullptr, 0),
+        0);
+    while (ZombiesOf(server.pid()) > 0) sched_yield();
+    left.pop_back();
+    server.Signal(SIGTERM);
+    EXPECT_EQ(server.Wait(), ExitStatus::Exited(0));
+    ExpectLife(left);
+    for (const UniqueFd& member : left) {
+      EXPECT_EQ(
+          syscall(SYS_pidfd_send_signal, member.get(), SIGKILL, nullptr, 0), 0);
+    }
+  }
+}
+
 // ---- Row 5: a graceful stop serves who is in the kernel's queue.
 
 // The server is held while they connect, so that it has let in none of them
