@@ -481,6 +481,7 @@ void ForkPerConnection::StartWaiting() {
     const absl::Status status = StartOne(next);
     if (IsShortage(status)) {
       starting_.Front() = std::move(next);
+      Tell(status);
       TryAgainLater();
       return;
     }
