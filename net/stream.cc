@@ -47,19 +47,21 @@ absl::Status TooLate(std::string_view what) {
 // may block the poll before each call.
 template <typename Call, typename Describe>
 absl::StatusOr<ssize_t> CallUntil(int fd, short events,
-                                  const Deadline& deadline, Call call,
+                                  const Deadline* deadline, Call call,
                                   Describe describe) {
-  if (deadline.never()) {
+  if (deadline == nullptr) {
     const ssize_t n = RetryOnEintr([&] { return call(0); });
     if (n >= 0) return n;
     // Somebody has set O_NONBLOCK or SO_RCVTIMEO: wait all the same.
     if (errno != EAGAIN) return ErrnoStatus(errno, describe());
+    const Deadline never = absl::InfiniteFuture();
+    return CallUntil(fd, events, &never, call, describe);
   }
   for (;;) {
     const ssize_t n = RetryOnEintr([&] { return call(MSG_DONTWAIT); });
     if (n >= 0) return n;
     if (errno != EAGAIN) return ErrnoStatus(errno, describe());
-    const absl::StatusOr<bool> ready = PollUntil(fd, events, deadline);
+    const absl::StatusOr<bool> ready = PollUntil(fd, events, *deadline);
     if (!ready.ok()) {
       return ErrnoStatus(ErrnoOf(ready.status()),
                          absl::StrCat("poll to ", describe()));
@@ -73,6 +75,11 @@ std::string Recv(const Address& peer) {
 }
 
 std::string Send(const Address& peer) { return absl::StrCat("send to ", peer); }
+
+// As CallUntil() takes it.
+const Deadline* UnlessNever(const Deadline& deadline) {
+  return deadline.never() ? nullptr : &deadline;
+}
 
 absl::Status NoBytes(std::string_view what) {
   return absl::InvalidArgumentError(
@@ -302,8 +309,18 @@ absl::StatusOr<IoResult> Stream::TryWriteV(
   return Remember(ErrnoStatus(errno, Send(peer_)));
 }
 
+absl::StatusOr<IoResult> Stream::Read(absl::Span<char> buffer) {
+  return ReadUntil(buffer, nullptr);
+}
+
 absl::StatusOr<IoResult> Stream::Read(absl::Span<char> buffer,
                                       absl::Time deadline) {
+  const Deadline end = deadline;
+  return ReadUntil(buffer, UnlessNever(end));
+}
+
+absl::StatusOr<IoResult> Stream::ReadUntil(absl::Span<char> buffer,
+                                           const Deadline* deadline) {
   if (buffer.empty()) return NoBytes(Recv(peer_));
   const absl::StatusOr<ssize_t> n = CallUntil(
       fd(), POLLIN, deadline,
@@ -318,10 +335,11 @@ absl::StatusOr<IoResult> Stream::Read(absl::Span<char> buffer,
 
 absl::StatusOr<IoResult> Stream::ReadV(
     absl::Span<const absl::Span<char>> buffers, absl::Time deadline) {
+  const Deadline end = deadline;
   Pieces pieces(buffers);
   if (pieces.empty()) return NoBytes(Recv(peer_));
   const absl::StatusOr<ssize_t> n = CallUntil(
-      fd(), POLLIN, deadline,
+      fd(), POLLIN, UnlessNever(end),
       [&](int flags) {
         msghdr message = pieces.Message();
         return recvmsg(fd(), &message, flags);
@@ -332,8 +350,17 @@ absl::StatusOr<IoResult> Stream::ReadV(
   return IoResult::Bytes(*n);
 }
 
+absl::Status Stream::WriteAll(std::string_view data) {
+  return WriteUntil(data, nullptr);
+}
+
 absl::Status Stream::WriteAll(std::string_view data, absl::Time deadline) {
   const Deadline end = deadline;
+  return WriteUntil(data, UnlessNever(end));
+}
+
+absl::Status Stream::WriteUntil(std::string_view data,
+                                const Deadline* deadline) {
   std::string_view rest = data;
   const auto describe = [&] {
     return absl::StrCat(Send(peer_), " after ", data.size() - rest.size(),
@@ -341,7 +368,7 @@ absl::Status Stream::WriteAll(std::string_view data, absl::Time deadline) {
   };
   while (!rest.empty()) {
     const absl::StatusOr<ssize_t> n = CallUntil(
-        fd(), POLLOUT, end,
+        fd(), POLLOUT, deadline,
         [&](int flags) {
           return send(fd(), rest.data(), rest.size(), flags | MSG_NOSIGNAL);
         },
@@ -349,8 +376,10 @@ absl::Status Stream::WriteAll(std::string_view data, absl::Time deadline) {
     if (!n.ok()) return Remember(n.status());
     rest.remove_prefix(*n);
     // A peer that reads as fast as we write would never make us wait.
-    if (!rest.empty() && end.Left() == absl::ZeroDuration())
+    if (!rest.empty() && deadline != nullptr &&
+        deadline->Left() == absl::ZeroDuration()) {
       return TooLate(describe());
+    }
   }
   return absl::OkStatus();
 }
@@ -381,7 +410,7 @@ absl::Status Stream::WriteAllV(absl::Span<const std::string_view> data,
     Pieces pieces(rest, taken);
     const msghdr message = pieces.Message();
     const absl::StatusOr<ssize_t> n = CallUntil(
-        fd(), POLLOUT, end,
+        fd(), POLLOUT, UnlessNever(end),
         [&](int flags) {
           return sendmsg(fd(), &message, flags | MSG_NOSIGNAL);
         },

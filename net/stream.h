@@ -57,6 +57,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "brood/net/address.h"
+#include "brood/proc/posix.h"
 #include "brood/proc/unique_fd.h"
 
 namespace brood {
@@ -136,12 +137,12 @@ class Stream {
 
   // Blocks until there is at least one byte or the end; never would-block. What
   // is already there is read even if the deadline has passed.
-  absl::StatusOr<IoResult> Read(absl::Span<char> buffer,
-                                absl::Time deadline = absl::InfiniteFuture());
+  absl::StatusOr<IoResult> Read(absl::Span<char> buffer);
+  absl::StatusOr<IoResult> Read(absl::Span<char> buffer, absl::Time deadline);
   // Blocks until the kernel has taken all of `data`. On an error some of it may
   // have been sent; the message says how much was taken.
-  absl::Status WriteAll(std::string_view data,
-                        absl::Time deadline = absl::InfiniteFuture());
+  absl::Status WriteAll(std::string_view data);
+  absl::Status WriteAll(std::string_view data, absl::Time deadline);
 
   // The same with many pieces, in their order, by one call of the kernel where
   // it can be one; nothing is copied or allocated. Pieces may be empty, and
@@ -170,6 +171,10 @@ class Stream {
 
  private:
   absl::StatusOr<IoResult> End();
+  // Without a deadline if it is null.
+  absl::StatusOr<IoResult> ReadUntil(absl::Span<char> buffer,
+                                     const Deadline* deadline);
+  absl::Status WriteUntil(std::string_view data, const Deadline* deadline);
 
   UniqueFd socket_;
   Address peer_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/server/poll_loop.h"
 
+#include <alloca.h>
 #include <sys/epoll.h>
 
 #include <algorithm>
@@ -19,6 +20,19 @@
 #include "brood/proc/unique_fd.h"
 
 namespace brood {
+namespace {
+
+// The frames of whoever calls this go on with a page of the stack, as long as
+// that one has not returned. After each fork the parent copies every page that
+// it writes to; what a callback needs fits into one, unless it straddles two.
+[[gnu::always_inline]] inline void BeginStackPage() {
+  constexpr uintptr_t kPage = 4096;
+  void* const rest =
+      alloca(reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) % kPage);
+  asm volatile("" : : "r"(rest));  // It is not left out for being unused.
+}
+
+}  // namespace
 
 void PollLoop::Watch(int fd, Callback on_readable) {
   WatchFor(EPOLLIN, fd, std::move(on_readable));
@@ -59,6 +73,7 @@ void PollLoop::CallAfter(absl::Duration delay, Callback action) {
 }
 
 absl::Status PollLoop::Run() {
+  BeginStackPage();
   stopped_ = false;
   while (!stopped_) {
     // Descriptors first: on a machine that was held up, what has happened comes
