@@ -44,6 +44,7 @@
 #include "brood/net/address.h"
 #include "brood/net/listener.h"
 #include "brood/net/stream.h"
+#include "brood/proc/accounts.h"
 #include "brood/proc/child.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/fork.h"
