@@ -2,6 +2,7 @@
 #include "brood/server/assembly.h"
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -89,6 +90,19 @@ absl::Status About(std::string_view what, const absl::Status& status,
                    std::string_view advice = "") {
   return absl::Status(status.code(),
                       absl::StrCat(what, ": ", status.message(), advice));
+}
+
+// Why nobody listens on a socket that was handed over, and what can be done.
+absl::Status OfNoUse(const ActivatedSocket& socket) {
+  int type = 0;
+  socklen_t length = sizeof(type);
+  (void)getsockopt(socket.fd.get(), SOL_SOCKET, SO_TYPE, &type, &length);
+  return absl::FailedPreconditionError(absl::StrCat(
+      "LISTEN_FDS, descriptor ", socket.fd.get(), " (\"", socket.name, "\"): ",
+      type == SOCK_STREAM ? "a stream socket that does not listen"
+                          : "no stream socket",
+      "; allowed is one that listens, as of ListenStream= with Accept=no, or "
+      "--listen"));
 }
 
 // The highest of all numbers means "unchanged" to the kernel.
@@ -300,6 +314,12 @@ absl::Status Assembly::OpenListeners() {
   UnsetActivationVariables();
   size_t unused = options_.listen.given ? activated->size() : 0;
   if (!options_.listen.given) {
+    // Where nobody asked for it nobody shall be listened to: not on the port
+    // that is the default either.
+    const auto listens = [](const ActivatedSocket& s) { return s.listening; };
+    if (!activated->empty() && std::ranges::none_of(*activated, listens)) {
+      return OfNoUse(activated->front());
+    }
     for (ActivatedSocket& socket : *activated) {
       if (!socket.listening) {
         ++unused;
