@@ -1190,7 +1190,8 @@ signals:
                      after --drain_timeout SIGTERM, and then SIGKILL, to what is
                      left
   a second, SIGQUIT  end at once
-  SIGTTIN, SIGTTOU   one process more or one fewer may handle clients
+  SIGTTIN, SIGTTOU   one process more or one fewer may handle clients; with
+                     --model=iterative it stays one
   SIGUSR1            log how things stand, in one line
   SIGHUP             read the --rules again
 
