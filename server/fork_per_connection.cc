@@ -224,7 +224,7 @@ void ForkPerConnection::Enter(Entrant&& entrant) {
 
 ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::SendOff(Entrant&& entrant,
                                                         std::string_view why) {
-  gate_.SendOff(std::move(entrant), why, /*reset=*/true);
+  gate_.SendOff(std::move(entrant), why, Gate::Farewell::kReset);
 }
 
 ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::PutOff(

@@ -564,7 +564,7 @@ FlagTable FlagsInto(Draft& draft) {
           {.name = "at_limit_message",
            .value_name = "TEXT",
            .group = kAdmit,
-           .what = "what is said to a client that is refused",
+           .what = "what is said to a client that a limit refuses",
            .allowed =
                "one line of at most 512 bytes, without control characters",
            .by_default = "nothing",
