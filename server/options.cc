@@ -1203,7 +1203,8 @@ there is no such user or program), 2 for a mistake in the flags
 
 examples:
   server --listen=:7007,unix:/run/echo.sock --max_connections_per_source=20
-  server --listen=:9418 --user=nobody --idle_timeout=1m -- git daemon --inetd
+  server --listen=:9418 --user=nobody --idle_timeout=1m -- \
+    git -c 'safe.directory=*' daemon --inetd --export-all --base-path=/srv/git
   server --model=prefork --workers=8 --service=daytime
 )");
   return usage;
