@@ -480,6 +480,9 @@ FlagTable FlagsInto(Draft& draft) {
                    "SIGTERM and then SIGKILL",
            .allowed = "a duration from 0s to 24h",
            .by_default = "10s",
+           .more = "A client that has only finished sending stays. One that "
+                   "has closed looks the same at first, and has gone when its "
+                   "own kernel has forgotten it, about a minute later.",
            .parse =
                [&draft](std::string_view value) {
                  return AllowedIf(ReadDuration(
