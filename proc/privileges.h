@@ -5,7 +5,7 @@
 //
 //   absl::Status BecomeNobody(const std::string& directory) {
 //     const absl::StatusOr<Credentials> nobody = LookUpUser("nobody");
-//     if (!nobody.ok()) return nobody.status();  // NotFound: no such user.
+//     if (!nobody.ok()) return nobody.status();  // See accounts.h.
 //     // Sockets below port 1024 have been bound, files of root's been opened.
 //     return DropPrivileges({.chroot = directory,
 //                            .run_as = *nobody,
@@ -28,9 +28,7 @@
 // them.
 //
 // Rests on: credentials(7), capabilities(7), setresuid(2), setgroups(2),
-// chroot(2), PR_SET_NO_NEW_PRIVS in prctl(2). LookUpUser asks what
-// nsswitch.conf(5) says, which in a statically linked program needs the shared
-// C library at run time.
+// chroot(2), PR_SET_NO_NEW_PRIVS in prctl(2).
 #ifndef BROOD_PROC_PRIVILEGES_H_
 #define BROOD_PROC_PRIVILEGES_H_
 
@@ -41,7 +39,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 
 namespace brood {
 
@@ -54,10 +51,6 @@ struct Credentials {
 
   friend bool operator==(const Credentials&, const Credentials&) = default;
 };
-
-// What a login of the user called `name` would have. NotFound, naming the user,
-// if there is none.
-absl::StatusOr<Credentials> LookUpUser(const std::string& name);
 
 struct PrivilegeDrop {
   // The directory that becomes "/", and the current one. Only with `run_as`.

@@ -2,8 +2,7 @@
 #include "brood/server/assembly.h"
 
 #include <fcntl.h>
-#include <grp.h>
-#include <pwd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -30,6 +29,7 @@
 #include "brood/net/activation.h"
 #include "brood/net/address.h"
 #include "brood/net/listener.h"
+#include "brood/proc/accounts.h"
 #include "brood/proc/limits.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/privileges.h"
@@ -92,6 +92,19 @@ absl::Status About(std::string_view what, const absl::Status& status,
                       absl::StrCat(what, ": ", status.message(), advice));
 }
 
+// Why nobody listens on a socket that was handed over, and what can be done.
+absl::Status OfNoUse(const ActivatedSocket& socket) {
+  int type = 0;
+  socklen_t length = sizeof(type);
+  (void)getsockopt(socket.fd.get(), SOL_SOCKET, SO_TYPE, &type, &length);
+  return absl::FailedPreconditionError(absl::StrCat(
+      "LISTEN_FDS, descriptor ", socket.fd.get(), " (\"", socket.name, "\"): ",
+      type == SOCK_STREAM ? "a stream socket that does not listen"
+                          : "no stream socket",
+      "; allowed is one that listens, as of ListenStream= with Accept=no, or "
+      "--listen"));
+}
+
 // The highest of all numbers means "unchanged" to the kernel.
 absl::Status CheckId(uint32_t id) {
   constexpr auto kUnchanged = static_cast<uint32_t>(-1);
@@ -106,23 +119,28 @@ absl::StatusOr<Credentials> UserOf(const std::string& text) {
   uid_t uid = 0;
   if (!absl::SimpleAtoi(text, &uid)) return LookUpUser(text);
   if (absl::Status s = CheckId(uid); !s.ok()) return s;
-  if (const passwd* const entry = getpwuid(uid); entry != nullptr) {
-    return LookUpUser(entry->pw_name);
-  }
+  const absl::StatusOr<std::string> name = NameOfUser(uid);
+  if (name.ok()) return LookUpUser(*name);
+  if (!absl::IsNotFound(name.status())) return name.status();
   return Credentials{.uid = uid, .gid = static_cast<gid_t>(uid)};
+}
+
+absl::StatusOr<uid_t> OwnerOf(const std::string& text) {
+  uid_t uid = 0;
+  if (absl::SimpleAtoi(text, &uid)) {
+    if (absl::Status s = CheckId(uid); !s.ok()) return s;
+    return uid;
+  }
+  const absl::StatusOr<Credentials> user = LookUpUser(text);
+  if (!user.ok()) return user.status();
+  return user->uid;
 }
 
 absl::StatusOr<gid_t> GroupOf(const std::string& text) {
   gid_t gid = 0;
-  if (absl::SimpleAtoi(text, &gid)) {
-    if (absl::Status s = CheckId(gid); !s.ok()) return s;
-    return gid;
-  }
-  errno = 0;
-  const group* const entry = getgrnam(text.c_str());
-  if (entry != nullptr) return entry->gr_gid;
-  if (errno != 0) return ErrnoStatus(errno, absl::StrCat("group ", text));
-  return absl::NotFoundError(absl::StrCat("there is no group ", text));
+  if (!absl::SimpleAtoi(text, &gid)) return LookUpGroup(text);
+  if (absl::Status s = CheckId(gid); !s.ok()) return s;
+  return gid;
 }
 
 Patience ToPatience(const ServerOptions& options) {
@@ -296,6 +314,12 @@ absl::Status Assembly::OpenListeners() {
   UnsetActivationVariables();
   size_t unused = options_.listen.given ? activated->size() : 0;
   if (!options_.listen.given) {
+    // Where nobody asked for it nobody shall be listened to: not on the port
+    // that is the default either.
+    const auto listens = [](const ActivatedSocket& s) { return s.listening; };
+    if (!activated->empty() && std::ranges::none_of(*activated, listens)) {
+      return OfNoUse(activated->front());
+    }
     for (ActivatedSocket& socket : *activated) {
       if (!socket.listening) {
         ++unused;
@@ -323,14 +347,14 @@ absl::Status Assembly::OpenListeners() {
     auto& access = place.options.access;
     if (place.address.unix_path().has_value()) {
       if (options_.listen.unix_owner.has_value()) {
-        const absl::StatusOr<Credentials> owner =
-            UserOf(*options_.listen.unix_owner);
+        const absl::StatusOr<uid_t> owner =
+            OwnerOf(*options_.listen.unix_owner);
         if (!owner.ok()) {
           return About(
               absl::StrCat("--unix_owner=", *options_.listen.unix_owner),
               owner.status());
         }
-        access.owner = owner->uid;
+        access.owner = *owner;
       }
       if (options_.listen.unix_group.has_value()) {
         const absl::StatusOr<gid_t> group =

@@ -269,7 +269,8 @@ std::string EventLine(const LogEvent& event, LogFormat format) {
 
 LogEvent LinesLost(uint64_t lines) {
   return {.name = "lines_lost",
-          .sentence = absl::StrCat(lines, " lines lost"),
+          .sentence =
+              absl::StrCat(lines, lines == 1 ? " line lost" : " lines lost"),
           .fields = {{"lines", lines}}};
 }
 

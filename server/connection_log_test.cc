@@ -297,6 +297,7 @@ TEST(ConnectionLogTest, SaysFieldsAsNamesAndValues) {
 }
 
 TEST(ConnectionLogTest, CountsLostLines) {
+  EXPECT_EQ(EventLine(LinesLost(1), LogFormat::kText), "1 line lost");
   EXPECT_EQ(EventLine(LinesLost(3), LogFormat::kText), "3 lines lost");
   EXPECT_EQ(EventLine(LinesLost(3), LogFormat::kJson),
             R"({"event":"lines_lost","message":"3 lines lost","lines":3})");

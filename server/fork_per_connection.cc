@@ -252,7 +252,7 @@ void ForkPerConnection::Enter(Entrant&& entrant) {
 
 ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::SendOff(Entrant&& entrant,
                                                         std::string_view why) {
-  gate_.SendOff(std::move(entrant), why, /*reset=*/true);
+  gate_.SendOff(std::move(entrant), why, Gate::Farewell::kReset);
 }
 
 ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::PutOff(
@@ -625,6 +625,7 @@ void ForkPerConnection::SignalHandlers(int signo, EndCause cause) {
 
 size_t ForkPerConnection::ChangeCapacity(int by) {
   size_t most = gate_.admission().limits().max_connections;
+  if (options_.fixed_capacity) return most;
   // Without a limit there is nothing to add to; one fewer begins with those who
   // are inside.
   if (most == ConnectionLimits::kNone && by < 0) most = live_;

@@ -101,6 +101,8 @@ class ForkPerConnection : public ProcessModel, public Unforked {
     // Who comes in. limits.max_connections is how many processes there are at
     // once; at least 1.
     Gate::Options gate = {};
+    // The number of processes is the model's own: ChangeCapacity() keeps it.
+    bool fixed_capacity = false;
     Limits limits = {};
     Patience patience = {};
     // Whether those whom programs leave behind are reaped here: not where

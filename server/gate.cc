@@ -99,7 +99,7 @@ bool Gate::Arrive(Accepted&& client, const Address& local) {
 ABSL_ATTRIBUTE_NOINLINE void Gate::AskForWhom(Entrant&& entrant) {
   if (lobby_.size() >= kMaxLobby) {
     TurnAway(std::move(entrant), "too many proxies have yet to speak",
-             /*reset=*/true);
+             Farewell::kReset);
     return;
   }
   lobby_.push_back({.entrant = std::move(entrant),
@@ -131,7 +131,7 @@ absl::Status Gate::Listen(Lobby::iterator visitor) {
   if (done.ok()) {
     Judge(std::move(gone));
   } else {
-    TurnAway(std::move(gone), done.status().message(), /*reset=*/true);
+    TurnAway(std::move(gone), done.status().message(), Farewell::kReset);
   }
   if (HasRoom()) room_observer_();
   return absl::OkStatus();
@@ -147,7 +147,7 @@ absl::Status Gate::LookAtTheClock() {
     TurnAway(std::move(gone),
              absl::StrCat("the proxy did not say for whom it speaks within ",
                           absl::FormatDuration(options_.proxy_timeout)),
-             /*reset=*/true);
+             Farewell::kReset);
   }
   looking_at_the_clock_ = !lobby_.empty();
   if (looking_at_the_clock_) {
@@ -163,7 +163,8 @@ void Gate::Judge(Entrant&& entrant) {
     TurnAway(
         std::move(entrant),
         match.rule == nullptr ? "no rule allows it" : match.rule->ToString(),
-        options_.at_limit == AtLimit::kReset);
+        options_.at_limit == AtLimit::kReset ? Farewell::kReset
+                                             : Farewell::kSilence);
     return;
   }
   Admission::Arrival arrival = admission_.Arrive(
@@ -185,13 +186,14 @@ void Gate::Judge(Entrant&& entrant) {
       return;
   }
   TurnAway(std::move(entrant), arrival.answer.ToString(),
-           options_.at_limit == AtLimit::kReset);
+           options_.at_limit == AtLimit::kReset ? Farewell::kReset
+                                                : Farewell::kMessage);
 }
 
 void Gate::Wait(Entrant&& entrant, const SourceKey& source) {
   std::optional<Entrant> shed = room_.Enter(source, std::move(entrant)).shed;
   if (!shed.has_value()) return;
-  TurnAway(*std::move(shed), "the waiting room is full", /*reset=*/false);
+  TurnAway(*std::move(shed), "the waiting room is full", Farewell::kMessage);
 }
 
 void Gate::Admit(Entrant&& entrant, Admission::Slot slot,
@@ -260,27 +262,29 @@ void Gate::TurnAwayAll(std::string_view why) {
     loop_->Unwatch(lobby_.front().entrant.stream.fd());
     Entrant gone = std::move(lobby_.front().entrant);
     lobby_.pop_front();
-    SendOff(std::move(gone), why, /*reset=*/true);
+    SendOff(std::move(gone), why, Farewell::kReset);
   }
   for (Entrant& gone : room_.TakeAll()) {
-    SendOff(std::move(gone), why, /*reset=*/true);
+    SendOff(std::move(gone), why, Farewell::kReset);
   }
 }
 
 ABSL_ATTRIBUTE_NOINLINE void Gate::TurnAway(Entrant&& entrant,
-                                            std::string_view why, bool reset) {
+                                            std::string_view why,
+                                            Farewell farewell) {
   if (!entrant.proxy.has_value() &&
       !options_.trusted_proxies.Contains(entrant.peer)) {
     shield_.Count(SourceKey::Of(entrant.peer, options_.source_lengths));
   }
-  SendOff(std::move(entrant), why, reset);
+  SendOff(std::move(entrant), why, farewell);
 }
 
-void Gate::SendOff(Entrant&& entrant, std::string_view why, bool reset) {
+void Gate::SendOff(Entrant&& entrant, std::string_view why, Farewell farewell) {
   Entrant gone = std::move(entrant);
   turned_away_.Tell(gone.peer, why);
-  SayGoodbye(gone.stream, options_.message,
-             reset ? AtLimit::kReset : AtLimit::kRefuse);
+  SayGoodbye(gone.stream,
+             farewell == Farewell::kMessage ? options_.message : "",
+             farewell == Farewell::kReset ? AtLimit::kReset : AtLimit::kRefuse);
 }
 
 }  // namespace brood

@@ -92,7 +92,8 @@ class Gate {
     AtLimit at_limit = AtLimit::kQueue;
     // How many may wait here. 0: in the kernel's queue instead.
     size_t max_waiting = 0;
-    // What is said to who has to go, without its newline; nothing if empty.
+    // What is said to who has to go because of a limit, without its newline;
+    // nothing if empty. Whom a rule denies is told nothing.
     std::string message = {};
     Rules rules = {};
     // Who is believed to speak for others, which version it speaks, and how
@@ -142,9 +143,12 @@ class Gate {
   // it was not shut out.
   absl::StatusOr<std::string> Forget(const Address& peer);
 
+  // How a client goes: after Options::message, which is about limits, without
+  // it, or by a reset.
+  enum class Farewell { kMessage, kSilence, kReset };
   // Who was let in has to go after all. It is told and logged, and is not held
   // against its source.
-  void SendOff(Entrant&& entrant, std::string_view why, bool reset);
+  void SendOff(Entrant&& entrant, std::string_view why, Farewell farewell);
   // Turns away all who wait.
   void TurnAwayAll(std::string_view why);
 
@@ -171,7 +175,7 @@ class Gate {
   void Wait(Entrant&& entrant, const SourceKey& source);
   void Admit(Entrant&& entrant, Admission::Slot slot, const SourceKey& source);
   // Sends it off, and counts that it came.
-  void TurnAway(Entrant&& entrant, std::string_view why, bool reset);
+  void TurnAway(Entrant&& entrant, std::string_view why, Farewell farewell);
   absl::Status Listen(Lobby::iterator visitor);
   absl::Status LookAtTheClock();
 

@@ -18,6 +18,7 @@ absl::StatusOr<std::unique_ptr<ProcessModel>> MakeIterative(
   options.name = "iterative";
   options.gate.limits.max_connections = 1;
   options.gate.max_waiting = 0;
+  options.fixed_capacity = true;
   return ForkPerConnection::Create(std::move(acceptor), handler, options);
 }
 

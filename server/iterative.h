@@ -14,7 +14,7 @@
 // calls the handler in its own process, and then a handler that blocks also
 // blocks SIGTERM, and one that crashes takes the server with it. Here the one
 // client still has a process of its own, and the server stays free to answer
-// signals.
+// signals. None of them makes it two at a time: its capacity is 1.
 //
 // Ownership, errors, threads, signals, fork: as fork_per_connection.h.
 #ifndef BROOD_SERVER_ITERATIVE_H_

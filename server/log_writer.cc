@@ -56,8 +56,9 @@ void TakeBackSigpipe() {
 }  // namespace
 
 absl::StatusOr<LogWriter> LogWriter::Create(int fd) {
-  return Create(
-      fd, [](uint64_t lines) { return absl::StrCat(lines, " lines lost"); });
+  return Create(fd, [](uint64_t lines) {
+    return absl::StrCat(lines, lines == 1 ? " line lost" : " lines lost");
+  });
 }
 
 absl::StatusOr<LogWriter> LogWriter::Create(int fd,

@@ -480,6 +480,9 @@ FlagTable FlagsInto(Draft& draft) {
                    "has started",
            .allowed = "a duration from 0s to 24h",
            .by_default = "10s",
+           .more = "A client that has only finished sending stays. One that "
+                   "has closed looks the same at first, and has gone when its "
+                   "own kernel has forgotten it, about a minute later.",
            .parse =
                [&draft](std::string_view value) {
                  return AllowedIf(ReadDuration(
@@ -564,7 +567,7 @@ FlagTable FlagsInto(Draft& draft) {
           {.name = "at_limit_message",
            .value_name = "TEXT",
            .group = kAdmit,
-           .what = "what is said to a client that is refused",
+           .what = "what is said to a client that a limit refuses",
            .allowed =
                "one line of at most 512 bytes, without control characters",
            .by_default = "nothing",
@@ -1190,7 +1193,8 @@ signals:
                      after --drain_timeout SIGTERM, and then SIGKILL, to what is
                      left
   a second, SIGQUIT  end at once
-  SIGTTIN, SIGTTOU   one process more or one fewer may handle clients
+  SIGTTIN, SIGTTOU   one process more or one fewer may handle clients; with
+                     --model=iterative it stays one
   SIGUSR1            log how things stand, in one line
   SIGHUP             read the --rules again
 
@@ -1202,7 +1206,8 @@ there is no such user or program), 2 for a mistake in the flags
 
 examples:
   server --listen=:7007,unix:/run/echo.sock --max_connections_per_source=20
-  server --listen=:9418 --user=nobody --idle_timeout=1m -- git daemon --inetd
+  server --listen=:9418 --user=nobody --idle_timeout=1m -- \
+    git -c 'safe.directory=*' daemon --inetd --export-all --base-path=/srv/git
   server --model=prefork --workers=8 --service=daytime
 )");
   return usage;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/server/patience.h"
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <optional>
@@ -9,11 +11,36 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "brood/net/address.h"
+#include "brood/net/socket_options.h"
 #include "brood/net/tcp_info.h"
 #include "brood/server/connection_log.h"
 #include "brood/server/poll_loop.h"
 
 namespace brood {
+namespace {
+
+// Of a connection that its client has closed the client's kernel keeps a record
+// for tcp_fin_timeout, and answers a question after that by a reset. For one who
+// only waits it answers that he is there. A network that is down is no answer:
+// hence many questions, ten minutes of them, before it counts as one.
+constexpr KeepAlive kAfterTheEnd = {
+    .idle = absl::Seconds(5), .interval = absl::Seconds(5), .count = 120};
+
+void AskItsKernel(int fd) {
+  int asks = 0;
+  socklen_t length = sizeof(asks);
+  if (getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &asks, &length) == -1 ||
+      asks != 0) {
+    return;  // It does already, as often as whoever set it wants.
+  }
+  const absl::StatusOr<Address> address = LocalAddressOf(fd);
+  // The end of a unix client is seen at once.
+  if (!address.ok() || address->family() == AF_UNIX) return;
+  (void)SetSocketOptions(fd, {.keep_alive = kAfterTheEnd}, *address);
+}
+
+}  // namespace
 
 absl::Duration Patience::shortest() const {
   return std::min(
@@ -66,9 +93,13 @@ std::optional<Ended> Progress::LimitOf(const Patience& patience, int fd,
 
 void CallWhenClientIsGone(PollLoop& loop, int fd, absl::Duration grace,
                           PollLoop::Callback then) {
-  loop.WatchGone(fd, [&loop, fd, grace, then = std::move(then)]() mutable {
-    loop.Unwatch(fd);
-    loop.CallAfter(grace, std::move(then));
+  loop.WatchEnd(fd, [&loop, fd, grace, then = std::move(then)]() mutable {
+    AskItsKernel(fd);
+    loop.WatchGone(fd, [&loop, fd, grace, then = std::move(then)]() mutable {
+      loop.Unwatch(fd);
+      loop.CallAfter(grace, std::move(then));
+      return absl::OkStatus();
+    });
     return absl::OkStatus();
   });
 }

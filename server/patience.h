@@ -91,6 +91,11 @@ class Progress {
 // Calls `then` once, when the client of `fd` has been gone for `grace`; never
 // if `fd` is not watched any more by the time that it goes. Somebody else may
 // have the descriptor when it is called.
+//
+// A TCP client that closes says nothing but that it sends no more, as one does
+// that waits for an answer. From then on its kernel is asked by keep-alive,
+// unless the connection has that already: it answers for the one who waits, and
+// about a minute after a close it knows nothing of the other any more.
 void CallWhenClientIsGone(PollLoop& loop, int fd, absl::Duration grace,
                           PollLoop::Callback then);
 

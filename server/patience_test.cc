@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/server/patience.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <array>
 #include <optional>
@@ -13,6 +17,7 @@
 #include "absl/types/span.h"
 #include "brood/net/address.h"
 #include "brood/net/listener.h"
+#include "brood/net/socket_options.h"
 #include "brood/net/stream.h"
 #include "brood/net/tcp_info.h"
 #include "brood/proc/posix.h"
@@ -155,6 +160,47 @@ TEST(PatienceTest, LooksOftenEnoughForItsShortestLimit) {
             absl::Milliseconds(10));
   EXPECT_EQ(Patience({.handler_timeout = absl::Milliseconds(8)}).tick(),
             absl::Milliseconds(5));
+}
+
+int OptionOf(const Stream& stream, int level, int option) {
+  int value = -1;
+  socklen_t length = sizeof(value);
+  EXPECT_EQ(getsockopt(stream.fd(), level, option, &value, &length), 0);
+  return value;
+}
+
+TEST(PatienceTest,
+     AsksTheKernelOfAClientThatSendsNoMoreUnlessThatIsAskedAlready) {
+  PollLoop loop;
+  auto [stays, of_stays] = Connected();
+  auto [ends, of_ends] = Connected();
+  auto [asked, of_asked] = Connected();
+  auto [leaver, last] = Connected();
+  ASSERT_THAT(SetSocketOptions(of_asked.fd(),
+                               {.keep_alive = {{.idle = absl::Seconds(77)}}},
+                               *LocalAddressOf(of_asked.fd())),
+              IsOk());
+  bool called_too_soon = false;
+  for (const Stream* stream : {&of_stays, &of_ends, &of_asked}) {
+    CallWhenClientIsGone(loop, stream->fd(), absl::ZeroDuration(), [&] {
+      called_too_soon = true;
+      return absl::OkStatus();
+    });
+  }
+  CallWhenClientIsGone(loop, last.fd(), absl::ZeroDuration(), [&] {
+    loop.Stop();
+    return absl::OkStatus();
+  });
+  ASSERT_THAT(ends.ShutdownWrite(), IsOk());
+  ASSERT_THAT(asked.ShutdownWrite(), IsOk());
+  ASSERT_THAT(leaver.Reset(), IsOk());
+  EXPECT_THAT(loop.Run(), IsOk());
+  EXPECT_FALSE(called_too_soon);
+  EXPECT_EQ(OptionOf(of_stays, SOL_SOCKET, SO_KEEPALIVE), 0);
+  EXPECT_EQ(OptionOf(of_ends, SOL_SOCKET, SO_KEEPALIVE), 1);
+  EXPECT_EQ(OptionOf(of_ends, IPPROTO_TCP, TCP_KEEPIDLE), 5);
+  EXPECT_EQ(OptionOf(of_ends, IPPROTO_TCP, TCP_KEEPINTVL), 5);
+  EXPECT_EQ(OptionOf(of_asked, IPPROTO_TCP, TCP_KEEPIDLE), 77);
 }
 
 TEST(PatienceTest, CallsWhenAClientHasGoneAndNotWhenItOnlySaidTheEnd) {

@@ -42,6 +42,10 @@ void PollLoop::WatchGone(int fd, Callback on_gone) {
   WatchFor(0, fd, std::move(on_gone));  // EPOLLERR and EPOLLHUP come always.
 }
 
+void PollLoop::WatchEnd(int fd, Callback on_end) {
+  WatchFor(EPOLLRDHUP, fd, std::move(on_end));
+}
+
 void PollLoop::WatchFor(uint32_t events, int fd, Callback callback) {
   if (!epoll_.valid()) epoll_ = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
   const auto index = static_cast<size_t>(fd);

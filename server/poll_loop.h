@@ -66,6 +66,10 @@ class PollLoop {
   // directions have ended, or an error has ended the connection. What can be
   // read is not looked at, nor the end of one direction alone.
   void WatchGone(int fd, Callback on_gone);
+  // Calls `on_end` when the peer has said that it sends no more, or is gone,
+  // and again until somebody else watches `fd`. What can be read is not looked
+  // at.
+  void WatchEnd(int fd, Callback on_end);
   // Does nothing if nobody watches `fd`. A callback may unwatch itself or
   // another.
   void Unwatch(int fd);

@@ -196,7 +196,7 @@ void PreforkWorker::TurnAway(Accepted client, Refusal why) {
   const uint64_t count = slot_.turned_away.load(std::memory_order_relaxed) + 1;
   slot_.turned_away.store(count, std::memory_order_relaxed);
   const bool reset = why == Refusal::kProxy || why == Refusal::kNotWatched;
-  SayGoodbye(client.stream, share_.terms.message,
+  SayGoodbye(client.stream, why == Refusal::kRules ? "" : share_.terms.message,
              reset ? AtLimit::kReset : share_.terms.at_limit);
   const absl::Duration now = MonotonicNow();
   if (!by_proxy_) CountFlood(client.peer, now);

@@ -86,7 +86,8 @@ class ProcessModel {
   // Who may come at all, from now on.
   virtual void SetRules(Rules rules) = 0;
   // One process more (1) or fewer (-1) may handle connections from now on;
-  // nobody is sent away. What the number is now.
+  // nobody is sent away. What the number is now, which is what it was before
+  // where it makes the model what it is.
   virtual size_t ChangeCapacity(int by) = 0;
   // How things stand, for whoever asks: {"active", 3}, {"waiting", 1},
   // and {"connections", 4711}: how many clients have been taken in so far.

@@ -727,6 +727,14 @@ TEST_F(ServerInputTest, NamesWhatOfItsSurroundingsMeansNothing) {
       for (int fd = 3; fd < 16; ++fd) close(fd);
     };
   };
+  // At descriptors 3 and 4, and no client can come in at either.
+  const auto hand_over_sockets = [&](const char* names, int first, int second) {
+    return [=, begin = hand_over("2", names)] {
+      begin();
+      (void)socket(AF_UNIX, first, 0);
+      (void)socket(AF_UNIX, second, 0);
+    };
+  };
   const std::vector<std::string> any = {std::string(kTcp)};
   ExpectRefused(
       std::vector<Row>{
@@ -744,6 +752,16 @@ TEST_F(ServerInputTest, NamesWhatOfItsSurroundingsMeansNothing) {
           {any, {"LISTEN_FDS=\"5000\""}, hand_over("5000", nullptr)},
           {any, {"EBADF"}, hand_over("1", nullptr)},
           {any, {"LISTEN_FDNAMES=\"a:b\""}, hand_over("1", "a:b")},
+          // Without --listen it does not listen where nobody asked it to.
+          {{"--max_connections=9"},
+           {"LISTEN_FDS, descriptor 3 (\"dns\")", "no stream socket",
+            "allowed is one that listens"},
+           hand_over_sockets("dns:other", SOCK_DGRAM, SOCK_STREAM)},
+          {{"--max_connections=9"},
+           {"LISTEN_FDS, descriptor 3 (\"unknown\")",
+            "a stream socket that does not listen",
+            "allowed is one that listens"},
+           hand_over_sockets(nullptr, SOCK_STREAM, SOCK_STREAM)},
           {{"--ready_fd=77", Unix()}, {"--ready_fd=77", "EBADF"}},
           {{"--ready_fd=9", Unix()},
            {"--ready_fd=9", "reading only"},

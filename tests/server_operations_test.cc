@@ -44,6 +44,7 @@
 #include "brood/net/address.h"
 #include "brood/net/listener.h"
 #include "brood/net/stream.h"
+#include "brood/proc/accounts.h"
 #include "brood/proc/child.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/fork.h"
@@ -502,7 +503,6 @@ TEST(ServerOperationsTest, EndsAtOnceOnSigquitAndOnASecondSigterm) {
 TEST(ServerOperationsTest, ServesOneMoreOnSigttinAndOneFewerOnSigttou) {
   const std::vector<Args> with_one_place = {
       {"--model=fork", "--max_connections=1"},
-      {"--model=iterative"},
       {"--model=prefork", "--workers=1"},
       {"--max_connections=1", "--", "cat"},
   };
@@ -527,6 +527,26 @@ TEST(ServerOperationsTest, ServesOneMoreOnSigttinAndOneFewerOnSigttou) {
   ServerProcess server(With({}));
   server.Signal(SIGTTIN);
   EXPECT_EQ(server.NextLogLine(), "no limit to capacity on SIGTTIN");
+}
+
+TEST(ServerOperationsTest, ServesOneByOneWhateverTheSignalsAskFor) {
+  ServerProcess server(With({"--model=iterative"}));
+  Stream first = Connect(server.address());
+  ASSERT_TRUE(Echoes(first, "first"));
+  Stream second = Connect(server.address());
+  ASSERT_THAT(second.WriteAll("second"), IsOk());
+  for (const auto& [signo, name] :
+       {std::pair(SIGTTIN, "SIGTTIN"), std::pair(SIGTTOU, "SIGTTOU")}) {
+    server.Signal(signo);
+    EXPECT_EQ(server.NextLogLine(), absl::StrCat("capacity 1 on ", name));
+  }
+  server.Signal(SIGUSR1);
+  EXPECT_THAT(
+      server.NextLogLine(),
+      Optional(AllOf(HasSubstr(" active 1 "), HasSubstr(" connections 1 "),
+                     HasSubstr(" max_connections 1"))));
+  ASSERT_THAT(first.Close(), IsOk());
+  EXPECT_EQ(ReadSome(second, 6), "second");
 }
 
 TEST(ServerOperationsTest, SaysHowThingsStandInOneLine) {

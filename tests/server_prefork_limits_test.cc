@@ -130,6 +130,17 @@ TEST(ServerPreforkLimitsTest, OneTooManyOfASourceIsRefusedAndOthersAreNot) {
   }
 }
 
+TEST(ServerPreforkLimitsTest, WhomARuleDeniesIsToldNothingOfLimits) {
+  ServerProcess server = StartServer(
+      {"--workers=2", "--max_connections_per_source=2", "--at_limit=refuse",
+       "--at_limit_message=too many of you", "--deny=127.0.0.2"});
+  Stream denied = Come(server, 2);
+  EXPECT_EQ(ReadAll(denied), "");
+  Stream other = Come(server, 3);
+  EXPECT_TRUE(Echoes(other));
+  End(server);
+}
+
 TEST(ServerPreforkLimitsTest, ASourceThatComesTooFastIsResetAndOthersAreNot) {
   ServerProcess server =
       StartServer({"--workers=2", "--connection_rate_per_source=1/h,2",

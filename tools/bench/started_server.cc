@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <pwd.h>
 #include <unistd.h>
 
 #include <array>
@@ -27,6 +26,7 @@
 #include "brood/net/address.h"
 #include "brood/net/listener.h"
 #include "brood/net/stream.h"
+#include "brood/proc/accounts.h"
 #include "brood/proc/child.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/orphans.h"
@@ -61,8 +61,7 @@ absl::Status WriteFile(const std::string& path, std::string_view text) {
 }
 
 std::string UserName() {
-  const passwd* user = getpwuid(geteuid());
-  return user == nullptr ? absl::StrCat(geteuid()) : user->pw_name;
+  return NameOfUser(geteuid()).value_or(absl::StrCat(geteuid()));
 }
 
 // A port that was free a moment ago. Nobody is told to use one of these but

@@ -46,6 +46,7 @@ constexpr std::string_view kEnds = "a library returns a Status";
 constexpr std::string_view kAnyChild =
     "would take the children of the host program";
 constexpr std::string_view kOneThread = "the parent has one thread";
+constexpr std::string_view kNames = "loads a name service; see proc/accounts.h";
 constexpr std::string_view kFork = "see proc/fork.h and proc/spawn.h";
 
 constexpr auto kRules = std::to_array<Rule>({
@@ -61,6 +62,20 @@ constexpr auto kRules = std::to_array<Rule>({
     {"gethostbyname", Scope::kAll, kStatic},
     {"gmtime", Scope::kAll, kStatic},
     {"localtime", Scope::kAll, kStatic},
+    {"getpwnam", Scope::kAll, kNames},
+    {"getpwnam_r", Scope::kAll, kNames},
+    {"getpwuid", Scope::kAll, kNames},
+    {"getpwuid_r", Scope::kAll, kNames},
+    {"getpwent", Scope::kAll, kNames},
+    {"getpwent_r", Scope::kAll, kNames},
+    {"getgrnam", Scope::kAll, kNames},
+    {"getgrnam_r", Scope::kAll, kNames},
+    {"getgrgid", Scope::kAll, kNames},
+    {"getgrgid_r", Scope::kAll, kNames},
+    {"getgrent", Scope::kAll, kNames},
+    {"getgrent_r", Scope::kAll, kNames},
+    {"getgrouplist", Scope::kAll, kNames},
+    {"initgroups", Scope::kAll, kNames},
     {"mktemp", Scope::kAll, "somebody else can have the name by then"},
     {"tmpnam", Scope::kAll, "somebody else can have the name by then"},
     {"select", Scope::kAll, "knows no descriptor above 1023"},

@@ -55,6 +55,17 @@ TEST(ForbiddenCallsTest, WantsDescriptorsCloseOnExecFromTheirCreation) {
   EXPECT_THAT(Try("net/a.h", "bool open() const;"), IsEmpty());
 }
 
+TEST(ForbiddenCallsTest, LoadsNoNameServiceNotEvenInATest) {
+  for (const char* path : {"proc/a.cc", "tests/a.cc", "tools/bench/a.cc"}) {
+    EXPECT_THAT(Try(path, "getpwnam_r(n, &e, b, s, &f); getpwuid(0);"),
+                SizeIs(2))
+        << path;
+    EXPECT_THAT(Try(path, "getgrnam(n); getgrouplist(n, g, a, &c);"), SizeIs(2))
+        << path;
+  }
+  EXPECT_THAT(Try("proc/a.cc", "fgetpwent_r(file, &e, b, s, &f);"), IsEmpty());
+}
+
 TEST(ForbiddenCallsTest, RetriesNoClose) {
   EXPECT_THAT(Try("net/a.cc", "RetryOnEintr([&] { return close(fd); });"),
               SizeIs(1));
