@@ -51,6 +51,7 @@
 #include "brood/server/prefork_worker.h"
 #include "brood/server/rules.h"
 #include "brood/server/source_table.h"
+#include "brood/server/turned_away.h"
 #include "brood/server/worker_policy.h"
 #include "brood/signal/wakeup_fd.h"
 
@@ -71,6 +72,9 @@ constexpr size_t kMessagesAtATime = (1 << 16) / sizeof(PreforkMessage);
 
 // How often to look at idle workers whom nobody has mentioned.
 constexpr absl::Duration kLookAgain = absl::Seconds(1);
+
+// How many clients of one listener are sent off before exits are looked at.
+constexpr int kBatch = 64;
 
 std::vector<Address> AddressesOf(const std::vector<Listener>& listeners) {
   std::vector<Address> addresses;
@@ -196,6 +200,8 @@ absl::Status Prefork::Start(PollLoop& loop) {
   shield_.Start(loop, [this](absl::Span<const AddressRange> sources) {
     return DropSynsFrom(listeners_, sources);
   });
+  // Before there is a worker that could become busy unheard.
+  if (counts_idle()) board_.shared().low_water = LowWater();
   Decide();
   return absl::OkStatus();
 }
@@ -225,10 +231,17 @@ void Prefork::Decide() {
     if (actions.wake.has_value()) WakeAt(*actions.wake);
   } while (failed);
   if (counts_idle()) {
-    board_.shared().low_water = static_cast<int32_t>(policy_.low_water());
+    board_.shared().low_water = LowWater();
     if (!policy_.done()) WakeAt(now + kLookAgain);
   }
+  WatchDoors();
   CallDone();
+}
+
+// Where clients are sent off, whoever is the last to become busy says so.
+int32_t Prefork::LowWater() const {
+  return std::max(static_cast<int32_t>(policy_.low_water()),
+                  turns_away() ? 1 : 0);
 }
 
 void Prefork::WakeAt(absl::Duration when) {
@@ -494,6 +507,69 @@ void Prefork::TellTrouble(const absl::Status& status) {
   if (trouble_observer_ != nullptr) trouble_observer_(status);
 }
 
+// ---- Who is one too many ----
+
+void Prefork::WatchDoors() {
+  if (!turns_away() || draining_ || !policy_.full()) {
+    UnwatchDoors();
+    return;
+  }
+  if (MonotonicNow() < doors_paused_until_) {
+    WakeAt(doors_paused_until_);
+    return;
+  }
+  if (std::exchange(watching_doors_, true)) return;
+  for (Listener& listener : listeners_) {
+    loop_->Watch(listener.fd(),
+                 [this, &listener] { return TurnAwayFrom(listener); });
+  }
+}
+
+void Prefork::UnwatchDoors() {
+  if (!std::exchange(watching_doors_, false)) return;
+  for (const Listener& listener : listeners_) loop_->Unwatch(listener.fd());
+}
+
+// Whoever has become idle meanwhile has said nothing, and takes this client;
+// when he has, he says that nobody is left.
+absl::Status Prefork::TurnAwayFrom(Listener& listener) {
+  if (absl::Status s = LookAtAll(); !s.ok()) return s;
+  if (!policy_.full()) {
+    Decide();
+    return absl::OkStatus();
+  }
+  const Listener::Batch batch =
+      listener.AcceptBatch(kBatch, [this](Accepted client) {
+        TurnAway(std::move(client));
+        return board_.shared().idle <= 0;
+      });
+  if (batch.trouble.ok()) return absl::OkStatus();
+  if (!batch.pause.has_value()) return batch.trouble;
+  doors_paused_until_ = MonotonicNow() + *batch.pause;
+  UnwatchDoors();
+  WatchDoors();
+  return absl::OkStatus();
+}
+
+void Prefork::TurnAway(Accepted client) {
+  ++turned_away_here_;
+  const Address& peer = client.peer;
+  if (!terms_.trusted_proxies.Contains(peer)) {
+    shield_.Count(SourceKey::Of(peer, terms_.source_lengths));
+  }
+  turned_away_.Tell(peer, WhenFull(peer).ToString());
+  SayGoodbye(client.stream, terms_.message, terms_.at_limit);
+}
+
+Admission::Answer Prefork::WhenFull(const Address& peer) const {
+  return {.verdict = Admission::Verdict::kServerFull,
+          .source = SourceKey::Of(peer, terms_.source_lengths),
+          .connections = policy_.count(WorkerPolicy::State::kBusy),
+          .limit = policy_.max_workers(),
+          .rate = {},
+          .retry_after = absl::ZeroDuration()};
+}
+
 // ---- How workers end ----
 
 absl::Status Prefork::ReportEnds() {
@@ -592,6 +668,8 @@ void Prefork::RecordCrash(size_t slot, pid_t pid, const ExitStatus& status) {
 
 void Prefork::Drain(absl::AnyInvocable<void()> done) {
   done_ = std::move(done);
+  draining_ = true;
+  UnwatchDoors();
   policy_.Drain();
   shield_.Stop();  // Before the door is shut, which may be by a filter, too.
   // Where the door cannot be shut, there will be a moment when nobody waits.
@@ -800,6 +878,7 @@ void Prefork::EndFamily(size_t slot) {
 }
 
 void Prefork::CloseListeners() {
+  UnwatchDoors();
   for (Listener& listener : listeners_) (void)listener.Close();
 }
 
@@ -829,7 +908,7 @@ std::vector<LogField> Prefork::State() const {
     unreported += on_board.unreported;
   }
   uint64_t connections = 0;
-  uint64_t turned_away = 0;
+  uint64_t turned_away = turned_away_here_;
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
     connections += board_.slot(slot).begun;
     turned_away += board_.slot(slot).turned_away;

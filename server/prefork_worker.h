@@ -62,10 +62,12 @@ class PreforkWorker {
     absl::Duration proxy_timeout = absl::Seconds(3);
     Limits limits = {};
     // Of each source how many there may be, and how often they may come; how
-    // much of an address that is. What is said to who has to go.
+    // much of an address that is. What becomes of who is one too many of all,
+    // and what is said to who has to go. For one too many of his source kQueue
+    // is kRefuse.
     ConnectionLimits sources = {};
     SourceKey::Lengths source_lengths = {};
-    AtLimit at_limit = AtLimit::kRefuse;
+    AtLimit at_limit = AtLimit::kQueue;
     std::string message = {};
     // See FloodGuard. Each worker counts those whom it turns away itself.
     uint32_t flood_threshold = FloodGuard::kDefaultThreshold;

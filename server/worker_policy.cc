@@ -93,6 +93,12 @@ bool WorkerPolicy::satisfied() const {
   return drained_ || serving() + count(State::kBackingOff) >= Lower();
 }
 
+bool WorkerPolicy::full() const {
+  return count(State::kBackingOff) == 0 &&
+         count(State::kBusy) >= options_.max_workers &&
+         count(State::kBusy) == serving();
+}
+
 size_t WorkerPolicy::low_water() const {
   const size_t taken = serving() + count(State::kBackingOff);
   return taken < options_.max_workers ? options_.min_spare : 0;

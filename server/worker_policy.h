@@ -156,6 +156,8 @@ class WorkerPolicy {
   // There are as many workers as there should be, or will be when their slots
   // have backed off.
   bool satisfied() const;
+  // All who may be there have a client, and nobody is on his way.
+  bool full() const;
   size_t max_workers() const { return options_.max_workers; }
   // How many may retire at once.
   size_t budget() const;

@@ -324,6 +324,30 @@ TEST(WorkerPolicyTest, ReplacesWhoCrashesUntilNoClientIsLeft) {
   EXPECT_EQ(actions.wake, std::nullopt);
 }
 
+TEST(WorkerPolicyTest, IsFullWhileAllWhoMayBeThereHaveAClient) {
+  Stage stage(Options::Dynamic(1, 1, 2));
+  stage.Go();
+  stage.policy.Busy(0);
+  EXPECT_FALSE(stage.policy.full());  // There may be another.
+  const WorkerPolicy::Actions actions = stage.policy.Decide(stage.now);
+  ASSERT_THAT(actions.start, SizeIs(1));
+  EXPECT_FALSE(stage.policy.full());  // He is on his way.
+  stage.policy.Busy(1);
+  EXPECT_TRUE(stage.policy.full());
+  stage.policy.Idle(0);
+  EXPECT_FALSE(stage.policy.full());
+  stage.policy.Busy(0);
+  stage.policy.Ended(1, false, stage.now);
+  EXPECT_FALSE(stage.policy.full());  // He comes again.
+  stage.GoAfter(absl::Milliseconds(100));
+  stage.policy.Busy(1);
+  EXPECT_TRUE(stage.policy.full());
+  // There are more than there should be, and no less full is it for that.
+  EXPECT_EQ(stage.policy.ChangeCapacity(-1), 1);
+  stage.Go();
+  EXPECT_TRUE(stage.policy.full());
+}
+
 // Whatever happens in whatever order.
 class RandomStage {
  public:

@@ -108,6 +108,81 @@ TEST(ServerPreforkLimitsTest, WhatAProgramHasReadAndWrittenIsLogged) {
   End(server);
 }
 
+// As with every model: see server_limits_test.cc for the others.
+TEST(ServerPreforkLimitsTest, OneTooManyOfAllIsRefusedUntilThereIsAWorker) {
+  for (const std::vector<std::string>& workers :
+       std::vector<std::vector<std::string>>{
+           {"--workers=2"},
+           {"--max_connections=2"},
+           {"--max_workers=2", "--max_spare_workers=1"},
+           {"--max_connections=2", "--connections_per_worker=1"}}) {
+    std::vector<std::string> flags = {"--at_limit=refuse",
+                                      "--at_limit_message=full"};
+    flags.insert(flags.end(), workers.begin(), workers.end());
+    ServerProcess server = StartServer(flags);
+    SCOPED_TRACE(workers.back());
+    Stream first = Come(server, 1);
+    Stream second = Come(server, 2);
+    ASSERT_TRUE(Echoes(first));
+    ASSERT_TRUE(Echoes(second));
+    for (int i = 0; i < 3; ++i) {
+      Stream third = Come(server, 3);
+      EXPECT_EQ(ReadAll(third), "full\n");
+      EXPECT_THAT(server.NextLogLineWith("turned away"),
+                  Optional(HasSubstr("127.0.0.3: 2 of 2 connections")));
+    }
+    EXPECT_EQ(StateOf(server, "turned_away"), 3);
+    EXPECT_EQ(StateOf(server, "connections"), 2);
+    ASSERT_THAT(second.Close(), IsOk());
+    AwaitState(server, "idle", 1);
+    Stream fourth = Come(server, 4);
+    EXPECT_TRUE(Echoes(fourth));
+    Stream fifth = Come(server, 5);
+    EXPECT_EQ(ReadAll(fifth), "full\n");
+    EXPECT_TRUE(Echoes(first));
+    End(server);
+  }
+}
+
+TEST(ServerPreforkLimitsTest, OneTooManyOfAllIsReset) {
+  ServerProcess server = StartServer({"--workers=1", "--at_limit=reset"});
+  Stream first = Come(server, 1);
+  ASSERT_TRUE(Echoes(first));
+  EXPECT_TRUE(IsReset(Knock(server, 2)));
+  EXPECT_TRUE(Echoes(first));
+  End(server);
+}
+
+TEST(ServerPreforkLimitsTest, ACrowdIsSentOffAndThoseInsideAreServedOn) {
+  ServerProcess server = StartServer({"--workers=3", "--at_limit=refuse"});
+  server.CloseItsOutput();
+  std::vector<Stream> inside;
+  while (inside.size() < 3) {
+    inside.push_back(Come(server, 1));
+    ASSERT_TRUE(Echoes(inside.back()));
+  }
+  std::vector<Stream> crowd;
+  for (int i = 0; i < 200; ++i) crowd.push_back(Come(server, 2));
+  for (Stream& client : crowd) EXPECT_EQ(ReadAll(client), "");
+  for (Stream& client : inside) EXPECT_TRUE(Echoes(client));
+  server.Signal(SIGQUIT);
+  EXPECT_EQ(server.Wait(), ExitStatus::Exited(0));
+}
+
+TEST(ServerPreforkLimitsTest, AWorkerThatIsKilledIsNoReasonToSendAnybodyOff) {
+  ServerProcess server = StartServer({"--workers=1", "--at_limit=refuse"});
+  Stream first = Come(server, 1);
+  ASSERT_TRUE(Echoes(first));
+  Stream second = Come(server, 2);
+  EXPECT_EQ(ReadAll(second), "");
+  (void)kill(ChildrenOf(server.pid()).at(0).pid, SIGKILL);
+  EXPECT_EQ(ReadAll(first), "");
+  ASSERT_TRUE(server.NextLogLineWith("killed by SIGKILL").has_value());
+  Stream patient = Come(server, 2);
+  EXPECT_TRUE(Echoes(patient));
+  End(server);
+}
+
 TEST(ServerPreforkLimitsTest, OneTooManyOfASourceIsRefusedAndOthersAreNot) {
   for (const std::string& workers :
        {std::string("--workers=4"),
@@ -132,7 +207,7 @@ TEST(ServerPreforkLimitsTest, OneTooManyOfASourceIsRefusedAndOthersAreNot) {
 
 TEST(ServerPreforkLimitsTest, ASourceThatComesTooFastIsResetAndOthersAreNot) {
   ServerProcess server =
-      StartServer({"--workers=2", "--connection_rate_per_source=1/h,2",
+      StartServer({"--workers=4", "--connection_rate_per_source=1/h,2",
                    "--at_limit=reset"});
   for (int i = 0; i < 2; ++i) {
     Stream client = Come(server, 2);
