@@ -26,7 +26,9 @@
 // Static: as many as asked for, always. Dynamic: at least min_spare idle, at
 // most max_spare, within max_workers. A shortage is answered in the Decide()
 // that sees it, with one worker; each 50 ms that it lasts with twice as many as
-// before, up to 32, though never with more than max_spare would allow. A
+// before, up to 32, though never with more than max_spare would allow. When all
+// who are there have a client, and nobody is on his way, others may be waiting:
+// then it is answered at once, and 32 are not the most. A
 // surplus goes once it has lasted a second, a tenth of max_workers each second,
 // at least one.
 //

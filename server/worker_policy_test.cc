@@ -223,9 +223,38 @@ TEST(WorkerPolicyTest, GrowsTwiceAsFastForAsLongAsAShortageLasts) {
     growth.push_back(actions.start.size());
     EXPECT_EQ(actions.wake, stage.now + absl::Milliseconds(50));
     EXPECT_THAT(stage.Go().start, IsEmpty());
-    stage.now += absl::Milliseconds(50);
+  }
+  EXPECT_THAT(growth, ElementsAre(1, 2, 4, 8, 16, 32, 40, 40));
+}
+
+TEST(WorkerPolicyTest, IsInNoHurryWhileSomebodyIsLeft) {
+  Stage stage(Options::Dynamic(100, 200, 1000));
+  EXPECT_THAT(stage.Go().start, SizeIs(100));
+  std::vector<size_t> growth;
+  for (int i = 0; i < 8; ++i) {
+    // One stays.
+    for (size_t slot = 1; slot < stage.policy.slots(); ++slot) {
+      stage.policy.Busy(slot);
+    }
+    growth.push_back(stage.Go().start.size());
+    EXPECT_THAT(stage.GoAfter(absl::Milliseconds(49)).start, IsEmpty());
+    stage.now += absl::Milliseconds(1);
   }
   EXPECT_THAT(growth, ElementsAre(1, 2, 4, 8, 16, 32, 32, 32));
+}
+
+TEST(WorkerPolicyTest, WaitsForThoseWhoAreOnTheirWay) {
+  Stage stage(Options::Dynamic(2, 10, 100));
+  stage.Go();
+  stage.policy.Busy(0);
+  stage.policy.Busy(1);
+  const WorkerPolicy::Actions first = stage.policy.Decide(stage.now);
+  ASSERT_THAT(first.start, SizeIs(1));
+  EXPECT_THAT(stage.policy.Decide(stage.now).start, IsEmpty());
+  stage.policy.Ready(first.start[0].slot);
+  EXPECT_THAT(stage.policy.Decide(stage.now).start, IsEmpty());
+  stage.policy.Busy(first.start[0].slot);
+  EXPECT_THAT(stage.policy.Decide(stage.now).start, SizeIs(2));
 }
 
 TEST(WorkerPolicyTest, NeverHasMoreSparesThanAllowedNorMoreWorkers) {
