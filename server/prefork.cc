@@ -65,7 +65,7 @@ using Kind = PreforkMessage::Kind;
 // lost packet is sent again.
 constexpr absl::Duration kHandshakes = absl::Seconds(3);
 
-// What the pipe is to hold: about five thousand messages. Who may not have so
+// What the pipe is to hold: about two thousand messages. Who may not have so
 // much gets less.
 constexpr int kPipeSize = 1 << 20;
 constexpr size_t kMessagesAtATime = (1 << 16) / sizeof(PreforkMessage);
@@ -300,6 +300,7 @@ absl::Status Prefork::StartWorker(const WorkerPolicy::Start& start) {
   worker.user_time = absl::ZeroDuration();
   worker.system_time = absl::ZeroDuration();
   worker.ended.reset();
+  worker.told = false;
   if (absl::Status s = reaper_.Add(*std::move(child), slot); !s.ok()) {
     // It may have a client by now.
     (void)child->Signal(SIGKILL);
@@ -404,6 +405,9 @@ absl::Status Prefork::Obey(const PreforkMessage& message) {
     case Kind::kEnded:
       Record(message);
       break;
+    case Kind::kNotStarted:
+      TellNotStarted(message);
+      break;
     case Kind::kTurnedAway:
       TellTurnedAway(message);
       break;
@@ -443,7 +447,7 @@ Admission::Answer Prefork::AnswerIn(const PreforkMessage& message) const {
 std::string Prefork::WhyTurnedAway(const PreforkMessage& message) const {
   switch (message.refusal) {
     case PreforkMessage::Refusal::kProxy:
-      return "the proxy did not say for whom it speaks";
+      return message.parties.Text();
     case PreforkMessage::Refusal::kNotWatched:
       return "it could not be watched";
     case PreforkMessage::Refusal::kSourceFull:
@@ -458,23 +462,46 @@ std::string Prefork::WhyTurnedAway(const PreforkMessage& message) const {
   return match.rule == nullptr ? "no rule allows it" : match.rule->ToString();
 }
 
+// As in fork_per_connection.cc: it is no connection that has ended.
+void Prefork::TellNotStarted(const PreforkMessage& message) {
+  ++workers_[message.slot].reported;
+  if (event_observer_ == nullptr) return;
+  const std::string peer = message.Peer().ToString();
+  const std::string why = message.parties.Text();
+  event_observer_(
+      {.name = "not_started",
+       .sentence = absl::StrCat("peer ", peer, " has no process: ", why),
+       .fields = {{"peer", peer}, {"why", why}}});
+}
+
 void Prefork::Record(const PreforkMessage& message) {
   Worker& worker = workers_[message.slot];
+  worker.told = message.told != 0;
   const ResourceUsage usage = {
       .user_time = absl::Nanoseconds(message.user_time),
       .system_time = absl::Nanoseconds(message.system_time),
       .max_resident_bytes = message.max_resident_bytes};
-  worker.user_time += usage.user_time;
-  worker.system_time += usage.system_time;
+  const bool program = message.pid > 0;
+  if (!program) {
+    worker.user_time += usage.user_time;
+    worker.system_time += usage.system_time;
+  }
   ++worker.reported;
   if (observer_ == nullptr) return;
-  ExitStatus status = ExitStatus::Exited(message.result);
+  ExitStatus status = message.Status();
   status.set_usage(usage);
-  ConnectionRecord record = {.pid = worker.pid,
-                             .peer = message.Peer(),
-                             .local = addresses_[message.listener],
-                             .status = status,
-                             .duration = absl::Nanoseconds(message.duration)};
+  const PreforkParties& parties = message.parties;
+  ConnectionRecord record = {
+      .pid = program ? message.pid : worker.pid,
+      .peer = parties.Peer(),
+      .client = parties.Client(),
+      .local = parties.Local().value_or(addresses_[message.listener]),
+      .status = status,
+      .duration = absl::Nanoseconds(message.duration)};
+  if (message.told != 0) {
+    record.ended = worker.ended;
+    if (cause_.has_value()) record.ended = {.cause = *cause_};
+  }
   if (message.bytes_in >= 0) {
     record.bytes_in = static_cast<uint64_t>(message.bytes_in);
     record.bytes_out = static_cast<uint64_t>(message.bytes_out);
@@ -596,13 +623,13 @@ void Prefork::Bury(size_t slot, pid_t pid, const ExitStatus& status) {
   const PreforkBoard::Slot& on_board = board_.slot(slot);
   (void)LookAt(slot);
   Worker& worker = workers_[slot];
-  if (InProgress(slot) > 0) {
-    // Or the program has ended by itself, and its worker with it.
-    if (worker.ended.has_value() || !status.exit_code().has_value()) {
-      EndFamily(slot);
-    }
-    RecordCrash(slot, pid, status);
+  const bool in_progress = InProgress(slot) > 0;
+  // Or the program has ended by itself, and its worker with it.
+  if (worker.told || (in_progress && (worker.ended.has_value() ||
+                                      !status.exit_code().has_value()))) {
+    EndFamily(slot);
   }
+  if (in_progress) RecordCrash(slot, pid, status);
   LetGo(worker);
   if (sources_.has_value()) sources_->Leave(slot);
   if (std::exchange(worker.kill_at, absl::InfiniteDuration()) !=
@@ -639,14 +666,23 @@ void Prefork::RecordCrash(size_t slot, pid_t pid, const ExitStatus& status) {
   const PreforkBoard::Slot& on_board = board_.slot(slot);
   ++worker.reported;
   if (observer_ == nullptr) return;
+  // Its program has died with it.
+  const pid_t program = on_board.program;
+  const PreforkParties& parties = on_board.parties;
   ConnectionRecord record = {
-      .pid = pid,
-      .peer = on_board.Peer(),
-      .local = addresses_[std::min<size_t>(on_board.listener,
-                                           addresses_.size() - 1)],
+      .pid = program > 0 ? program : pid,
+      .peer = parties.Peer(),
+      .client = parties.Client(),
+      .local = parties.Local().value_or(addresses_[std::min<size_t>(
+          on_board.listener, addresses_.size() - 1)]),
       .status = status,
       .duration = MonotonicNow() - absl::Nanoseconds(on_board.since.load())};
-  if (status.usage().has_value()) {
+  if (program > 0) {
+    // What it had used is not known.
+    record.status = status.term_signal().has_value()
+                        ? ExitStatus::Killed(SIGKILL)
+                        : ExitStatus::Lost();
+  } else if (status.usage().has_value()) {
     ResourceUsage usage = *status.usage();
     usage.user_time -= worker.user_time;
     usage.system_time -= worker.system_time;

@@ -17,8 +17,9 @@
 // listeners and a pipe to its parent open beside the connection, close-on-exec,
 // and a socket if the parent watches connections.
 // With connections_per_worker = 1 ("fork ahead") it is as isolated: then each
-// worker serves one client, with nothing but its connection open, and nobody
-// waits for a fork as long as there are spares.
+// worker serves one client, with nothing but its connection open (and the pipe,
+// if it has a program do it, which has no pipe), and nobody waits for a fork as
+// long as there are spares.
 //
 // How many workers there are, and when they are replaced: worker_policy.h. For
 // each client one worker is woken. A worker that dies while it was on its way
@@ -33,6 +34,9 @@
 //
 // A connection whose worker survives ends with what Handle() returned, and with
 // what the worker used for it; one whose worker dies has the worker's status.
+// A program's connection ends as with fork_per_connection.h: with the pid and
+// status of the program, and what that has used; also if it could not be
+// started, which is tried again while there is a shortage.
 // If so many end at once that the parent does not keep up, records are lost and
 // counted ("records_lost" in State()); a worker never waits. What is counted of
 // connections is exact, whoever is killed.
@@ -147,6 +151,7 @@ class Prefork : public ProcessModel {
     absl::Duration system_time = absl::ZeroDuration();
     // Why its connection was ended, and when what is left of it is killed.
     std::optional<Ended> ended = std::nullopt;
+    bool told = false;  // To end, and its program has.
     absl::Duration kill_at = absl::InfiniteDuration();
     // How the connection `number` of this slot goes, and a copy of one of them.
     uint64_t number = 0;
@@ -191,6 +196,7 @@ class Prefork : public ProcessModel {
   void TellTurnedAway(const PreforkMessage& message);
   Admission::Answer AnswerIn(const PreforkMessage& message) const;
   std::string WhyTurnedAway(const PreforkMessage& message) const;
+  void TellNotStarted(const PreforkMessage& message);
   void Record(const PreforkMessage& message);
   // Looks after who is one too many, while there is no worker for anybody.
   void WatchDoors();

@@ -2,6 +2,8 @@
 //
 // The limits of one connection and of one source are the same for workers that
 // accept for themselves as for a process of one's own.
+#include <unistd.h>
+
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -10,6 +12,8 @@
 #include <vector>
 
 #include "absl/status/status_matchers.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "brood/net/stream.h"
@@ -105,6 +109,71 @@ TEST(ServerPreforkLimitsTest, WhatAProgramHasReadAndWrittenIsLogged) {
     EXPECT_THAT(server.NextLogLine(),
                 Optional(HasSubstr("bytes_in 5 bytes_out 5")));
   }
+  End(server);
+}
+
+// As if each had been forked for its client.
+TEST(ServerPreforkLimitsTest, TheLogTellsOfTheProgramAndNotOfItsWorker) {
+  for (const std::string& workers :
+       {std::string("--workers=1"),
+        std::string("--connections_per_worker=1")}) {
+    SCOPED_TRACE(workers);
+    ServerProcess server = StartServer(
+        {workers, "--handler_timeout=1h", "--", "sh", "-c",
+         "echo $$; read order; [ $order = exit ] && exit 7; kill -$order $$"});
+    for (const auto& [order, end] :
+         {std::pair("exit", "exited 7"), std::pair("SEGV", "killed by SIGSEGV"),
+          std::pair("TERM", "killed by SIGTERM")}) {
+      Stream client = Come(server, 1);
+      std::array<char, 16> pid;
+      const absl::StatusOr<IoResult> got = client.Read(absl::MakeSpan(pid));
+      ASSERT_THAT(got, IsOk());
+      const std::string number(pid.data(), *got->bytes() - 1);
+      ASSERT_THAT(client.WriteAll(absl::StrCat(order, "\n")), IsOk());
+      EXPECT_THAT(server.NextLogLine(),
+                  Optional(AllOf(HasSubstr(absl::StrCat("pid ", number, " ")),
+                                 HasSubstr(end))));
+    }
+    End(server);
+  }
+}
+
+TEST(ServerPreforkLimitsTest, AProgramThatIsGoneIsToldOfAndNoConnection) {
+  const std::string program =
+      absl::StrCat(testing::TempDir(), "/gone_", getpid());
+  for (const std::string& workers :
+       {std::string("--workers=1"),
+        std::string("--connections_per_worker=1")}) {
+    SCOPED_TRACE(workers);
+    ASSERT_EQ(symlink("/bin/cat", program.c_str()), 0);
+    ServerProcess server = StartServer({workers, "--", program});
+    ASSERT_EQ(unlink(program.c_str()), 0);
+    for (int i = 0; i < 2; ++i) {
+      Stream client = Come(server, 2);
+      EXPECT_EQ(ReadAll(client), "");
+      EXPECT_THAT(server.NextLogLine(),
+                  Optional(AllOf(HasSubstr("peer 127.0.0.2:"),
+                                 HasSubstr(" has no process: "),
+                                 HasSubstr("(ENOENT)"))));
+    }
+    AwaitState(server, "active", 0);
+    End(server);
+  }
+}
+
+TEST(ServerPreforkLimitsTest, AProgramKnowsWhatItsProxySaysAndSoDoesTheLog) {
+  ServerProcess server = StartServer(
+      {"--workers=1", "--proxy_protocol=auto", "--trusted_proxies=127.0.0.2",
+       "--", "sh", "-c", "echo $TCPREMOTEIP $TCPLOCALIP $TCPLOCALPORT"});
+  Stream client = Come(server, 2);
+  ASSERT_THAT(
+      client.WriteAll("PROXY TCP4 198.51.100.7 203.0.113.1 4711 80\r\n"),
+      IsOk());
+  EXPECT_EQ(ReadAll(client), "198.51.100.7 203.0.113.1 80\n");
+  EXPECT_THAT(server.NextLogLine(),
+              Optional(AllOf(HasSubstr("peer 127.0.0.2:"),
+                             HasSubstr("client 198.51.100.7:4711"),
+                             HasSubstr("local 203.0.113.1:80"))));
   End(server);
 }
 
