@@ -963,22 +963,62 @@ std::vector<LogField> Prefork::State() const {
 
 std::string Prefork::Explain(const Address& peer) const {
   const auto client = Admission::Client::Of(peer, terms_.source_lengths);
-  const std::string workers =
-      shield_.Explain(client.source) + ProcessModel::Explain(peer);
-  if (!sources_.has_value()) return workers;
-  const ConnectionLimits& limits = sources_->limits();
-  const size_t most = limits.max_connections_per_source;
-  std::string lines = absl::StrCat(
-      "counts as ", client.source, ": ",
-      sources_->connections_of(client.source), " connections, ",
-      most == ConnectionLimits::kNone ? "no limit"
-                                      : absl::StrCat("at most ", most),
-      "; rate ", limits.rate_per_source.ToString(), "\n");
-  if (const auto tokens = sources_->TokensOf(client, MonotonicNow())) {
-    absl::StrAppend(&lines, "left of the rate: ", *tokens, " of ",
-                    std::max(limits.rate_per_source.burst, uint32_t{1}), "\n");
+  std::string lines;
+  std::string now;
+  if (sources_.has_value()) {
+    const ConnectionLimits& limits = sources_->limits();
+    const size_t most = limits.max_connections_per_source;
+    const size_t connections = sources_->connections_of(client.source);
+    absl::StrAppend(&lines, "counts as ", client.source, ": ", connections,
+                    " connections, ",
+                    most == ConnectionLimits::kNone
+                        ? "no limit"
+                        : absl::StrCat("at most ", most),
+                    "; rate ", limits.rate_per_source.ToString(), "\n");
+    const auto tokens = sources_->TokensOf(client, MonotonicNow());
+    if (tokens.has_value()) {
+      absl::StrAppend(&lines, "left of the rate: ", *tokens, " of ",
+                      std::max(limits.rate_per_source.burst, uint32_t{1}),
+                      "\n");
+    }
+    if (tokens == 0) {
+      now =
+          absl::StrCat(client.source, ": more than ",
+                       limits.rate_per_source.ToString(), " from this source");
+    } else if (connections >= most) {
+      now = absl::StrCat(client.source, ": ", connections, " of ", most,
+                         " connections of this source");
+    }
   }
-  return lines + workers;
+  if (now.empty()) now = WhatWorkersWouldDo(client.source);
+  return absl::StrCat(lines, "now: ", now, "\n",
+                      "workers: ", FieldsText(State()), "\n",
+                      shield_.Explain(client.source));
+}
+
+// By the board: the policy hears of some only when it must.
+std::string Prefork::WhatWorkersWouldDo(const SourceKey& source) const {
+  size_t busy = 0;
+  for (size_t slot = 0; slot < policy_.slots(); ++slot) {
+    const WorkerPolicy::State state = policy_.state(slot);
+    const bool serves = state == WorkerPolicy::State::kStarting ||
+                        state == WorkerPolicy::State::kIdle ||
+                        state == WorkerPolicy::State::kBusy;
+    if (!serves) continue;
+    if (board_.slot(slot).doing != Doing::kBusy) {
+      return absl::StrCat(source, ": let in");
+    }
+    ++busy;
+  }
+  const size_t most = policy_.max_workers();
+  const bool hindered =
+      start_fails_ || policy_.count(WorkerPolicy::State::kBackingOff) > 0;
+  if (busy < most && !hindered) return absl::StrCat(source, ": let in");
+  const std::string all =
+      absl::StrCat(source, ": ", busy, " of ", most, " connections");
+  if (hindered || !turns_away()) return absl::StrCat(all, ", waits for one");
+  return absl::StrCat(
+      all, terms_.at_limit == AtLimit::kReset ? ", is reset" : ", is refused");
 }
 
 absl::StatusOr<std::string> Prefork::Forget(const Address& peer) {

@@ -70,6 +70,7 @@
 #include "absl/time/time.h"
 #include "brood/net/address.h"
 #include "brood/net/listener.h"
+#include "brood/net/source_key.h"
 #include "brood/net/stream.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/families.h"
@@ -204,6 +205,7 @@ class Prefork : public ProcessModel {
   absl::Status TurnAwayFrom(Listener& listener);
   void TurnAway(Accepted client);
   Admission::Answer WhenFull(const Address& peer) const;
+  std::string WhatWorkersWouldDo(const SourceKey& source) const;
   // Tells the policy what a worker is doing, and the observer of its trouble.
   absl::Status LookAt(size_t slot);
   absl::Status LookAtAll();
