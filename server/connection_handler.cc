@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/server/connection_handler.h"
 
+#include <sys/socket.h>
+#include <sys/types.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdint>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "brood/net/stream.h"
 #include "brood/net/tcp_info.h"
 #include "brood/proc/child.h"
 #include "brood/proc/fork.h"
+#include "brood/proc/posix.h"
 
 namespace brood {
 namespace {
@@ -45,6 +51,27 @@ TcpTotals TcpTotals::Of(int fd) {
           .bytes_in = in - (end_received && in > 0 ? 1 : 0),
           .bytes_out = out,
           .retransmits = info->segments_retransmitted};
+}
+
+bool IsShortage(const absl::Status& status) {
+  switch (ErrnoOf(status)) {
+    case EAGAIN:
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ETXTBSY:
+      return true;
+    default:
+      return absl::IsResourceExhausted(status);
+  }
+}
+
+bool WasGivenUp(const Stream& stream) {
+  char byte;
+  const ssize_t got = RetryOnEintr(
+      [&] { return recv(stream.fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT); });
+  return got == -1 && errno != EAGAIN;
 }
 
 absl::StatusOr<Child> ConnectionHandler::Start(Stream& stream,

@@ -31,7 +31,9 @@
 #include <optional>
 #include <string_view>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "brood/net/address.h"
 #include "brood/net/stream.h"
 #include "brood/proc/child.h"
@@ -71,6 +73,16 @@ struct HandlerProcess {
   // in memory that it shares with its parent. Nobody looks if null.
   TcpTotals* totals = nullptr;
 };
+
+// Whether a process could not be started for want of something that may be to
+// be had again. Whatever else keeps it from beginning is the program's fault,
+// and stays.
+bool IsShortage(const absl::Status& status);
+// How long to wait with the next try, if no process ends sooner.
+inline constexpr absl::Duration kShortagePause = absl::Milliseconds(100);
+// Whether a client that waits meanwhile has reset its connection, and left
+// nothing to read. One that has only closed it may still have something to say.
+bool WasGivenUp(const Stream& stream);
 
 class ConnectionHandler {
  public:

@@ -22,6 +22,7 @@
 #include "brood/proc/posix.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/fork_per_connection.h"
+#include "brood/server/program_run.h"
 #include "brood/server/supervisor.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -43,6 +44,14 @@ absl::Status ServeCat(const Address& address) {
   auto model = ForkPerConnection::Create(*std::move(listener), **cat, {});
   if (!model.ok()) return model.status();
   return Supervise(**model, {});
+}
+
+absl::StatusOr<ExitStatus> RunFor(Stream& client, ConnectionHandler& cat) {
+  absl::StatusOr<ProgramRun> run = ProgramRun::Create();
+  if (!run.ok()) return run.status();
+  absl::StatusOr<ProgramRun::End> end = run->Run(cat, client, {}, {});
+  if (!end.ok()) return end.status();  // It has not run, and why.
+  return end->status;
 }
 
 // Two ends of a TCP connection.
@@ -141,6 +150,14 @@ TEST(ExecHandlerTest, RefusesAProgramThatCannotBeRun) {
   EXPECT_EQ(ErrnoOf(ExecHandler::Create({"/"}, {}).status()), EACCES);
   EXPECT_FALSE(ExecHandler::Create({"cat"}, {.keep_env = "A=B"}).ok());
   EXPECT_FALSE(ExecHandler::Create({}, {}).ok());
+}
+
+TEST(ProgramRunTest, HeaderExample) {
+  const std::unique_ptr<ExecHandler> killed =
+      *ExecHandler::Create({"sh", "-c", "kill -SEGV $$"}, {});
+  Pair pair;
+  EXPECT_THAT(RunFor(*pair.server, *killed),
+              IsOkAndHolds(ExitStatus::Killed(SIGSEGV)));
 }
 
 }  // namespace

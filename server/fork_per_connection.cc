@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/types.h>
 
 #include <algorithm>
@@ -52,10 +51,6 @@
 namespace brood {
 namespace {
 
-// How long to wait with the next try after a fork has failed, if no child ends
-// sooner.
-constexpr absl::Duration kPause = absl::Milliseconds(100);
-
 // For how long processes are started before others get their turn: the door,
 // at which somebody may stand who should be next, exits and signals. A fork
 // takes about 0.1 ms, a program half a millisecond.
@@ -80,22 +75,6 @@ constexpr int kKeptAbove = 1024;
 // How many of a chunk of shared memory.
 constexpr size_t kTotalsPerChunk = 4096;
 
-// Whether what was short may be to be had again. Whatever else keeps a process
-// from beginning is the program's fault, and stays.
-bool IsShortage(const absl::Status& status) {
-  switch (ErrnoOf(status)) {
-    case EAGAIN:
-    case ENOMEM:
-    case EMFILE:
-    case ENFILE:
-    case ENOBUFS:
-    case ETXTBSY:
-      return true;
-    default:
-      return absl::IsResourceExhausted(status);
-  }
-}
-
 // A program costs a descriptor for its process, and another if its connection
 // is kept here too. That there is one for each process comes first; where
 // nobody says how many there will be, a third is left for connections.
@@ -113,15 +92,6 @@ size_t MostStarting() {
   if (getrlimit(RLIMIT_NOFILE, &limit) == -1) return 1;
   return std::clamp<rlim_t>(limit.rlim_cur / kPartOfDescriptors, 1,
                             kMostStarting);
-}
-
-// Whether its client has reset it, and left nothing to read. A client that has
-// only closed it may still have something to say.
-bool WasGivenUp(const Stream& stream) {
-  char byte;
-  const ssize_t got = RetryOnEintr(
-      [&] { return recv(stream.fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT); });
-  return got == -1 && errno != EAGAIN;
 }
 
 SharedTotals MapTotals() {
@@ -507,7 +477,7 @@ void ForkPerConnection::StartWaitingSoon() {
 void ForkPerConnection::TryAgainLater() {
   short_ = true;
   if (std::exchange(trying_later_, true)) return;
-  loop_->CallAfter(kPause, [this] {
+  loop_->CallAfter(kShortagePause, [this] {
     trying_later_ = false;
     StartWaiting();
     CallDone();

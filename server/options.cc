@@ -375,7 +375,7 @@ FlagTable FlagsInto(Draft& draft) {
                "clients in by themselves, so who is one too many of his source "
                "cannot wait: --max_connections_per_source needs "
                "--at_limit=refuse or "
-               "reset.",
+               "reset. Who is one too many of all does as --at_limit says.",
            .parse =
                [&draft](std::string_view value) {
                  return ParseModel(value, draft);
@@ -508,6 +508,8 @@ FlagTable FlagsInto(Draft& draft) {
            .what = "so many at once",
            .allowed = "a number from 1 to 1000000",
            .by_default = "no limit",
+           .more = "With prefork there are at most so many workers, also if "
+                   "--max_workers would allow more.",
            .parse =
                [&draft](std::string_view value) {
                  return AllowedIf(
@@ -558,7 +560,8 @@ FlagTable FlagsInto(Draft& draft) {
            .by_default = "queue",
            .more = "queue: it waits, and of those who wait the one whose "
                    "source has "
-                   "the fewest connections is next. refuse: its connection is "
+                   "the fewest connections is next; with prefork who came "
+                   "first is. refuse: its connection is "
                    "closed, after --at_limit_message. reset: it is reset.",
            .parse =
                [&draft](std::string_view value) {
@@ -866,6 +869,7 @@ class Parser {
   absl::Status AgreeOnHandler();
   absl::Status AgreeOnModel();
   absl::Status AgreeOnWorkers();
+  absl::Status AgreeOnMaxConnections();
   absl::Status AgreeOnClients();
   absl::Status AgreeOnPlaces();
 
@@ -956,13 +960,6 @@ absl::Status Parser::AgreeOnModel() {
   }
   if (model == Model::kPrefork) {
     if (absl::Status s =
-            given_.Refuse({"max_connections"},
-                          "and --model=prefork do not go together: its "
-                          "limit is --workers or --max_workers");
-        !s.ok()) {
-      return s;
-    }
-    if (absl::Status s =
             given_.Refuse({"max_waiting"},
                           "and --model=prefork do not go together: who "
                           "waits for a worker is in the kernel's queue");
@@ -971,7 +968,7 @@ absl::Status Parser::AgreeOnModel() {
     }
     if (draft_.options.admit.at_limit == AtLimit::kQueue) {
       return given_.Refuse(
-          {"at_limit", "max_connections_per_source"},
+          {"max_connections_per_source"},
           "needs --at_limit=refuse or reset with --model=prefork: "
           "its workers let clients in from the kernel's queue, where "
           "nobody can wait for others of his source");
@@ -1007,6 +1004,9 @@ absl::Status Parser::AgreeOnWorkers() {
   }
   ServerOptions::Workers& workers = draft_.options.workers;
   // Those that are given hold, and the defaults of the others make room.
+  if (draft_.options.model == ServerOptions::Model::kPrefork) {
+    if (absl::Status s = AgreeOnMaxConnections(); !s.ok()) return s;
+  }
   const size_t most = draft_.max_workers.value_or(kMostWorkers);
   const size_t least = draft_.min_spare.value_or(1);
   workers.max_spare =
@@ -1015,6 +1015,25 @@ absl::Status Parser::AgreeOnWorkers() {
       draft_.min_spare.value_or(std::min(workers.min_spare, workers.max_spare));
   workers.max =
       draft_.max_workers.value_or(std::max(workers.max, workers.max_spare));
+  return absl::OkStatus();
+}
+
+// Each worker has one at a time, so it is a limit of workers.
+absl::Status Parser::AgreeOnMaxConnections() {
+  const size_t most = draft_.options.admit.limits.max_connections;
+  if (most == ConnectionLimits::kNone) return absl::OkStatus();
+  const std::array<std::pair<std::string_view, std::optional<size_t>>, 3>
+      fewer = {{{"workers", draft_.options.workers.fixed},
+                {"min_spare_workers", draft_.min_spare},
+                {"max_spare_workers", draft_.max_spare}}};
+  for (const auto& [name, number] : fewer) {
+    if (!number.has_value() || *number <= most) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--", name, "=", *number, " and --max_connections=", most,
+        " do not go together: the first must not be above the second"));
+  }
+  draft_.max_workers =
+      std::min({draft_.max_workers.value_or(most), most, kMostWorkers});
   return absl::OkStatus();
 }
 

@@ -859,9 +859,12 @@ TEST(OptionsTest, RefusesWhatContradictsItself) {
        "--max_waiting and --model=iterative do not go together: the others "
        "wait "
        "in the kernel's queue, which has room for --backlog"},
-      {{"--max_connections=1", "--model=prefork"},
-       "--max_connections and --model=prefork do not go together: its limit is "
-       "--workers or --max_workers"},
+      {{"--workers=3", "--max_connections=2", "--model=prefork"},
+       "--workers=3 and --max_connections=2 do not go together: the first must "
+       "not be above the second"},
+      {{"--max_spare_workers=3", "--max_connections=2", "--model=prefork"},
+       "--max_spare_workers=3 and --max_connections=2 do not go together: the "
+       "first must not be above the second"},
       {{"--max_waiting=1", "--model=prefork"},
        "--max_waiting and --model=prefork do not go together: who waits for a "
        "worker is in the kernel's queue"},
@@ -923,16 +926,14 @@ TEST(OptionsTest, RefusesWhatContradictsItself) {
   }
   for (const Args& flags : std::vector<Args>{
            {"--max_connections_per_source=1"},
-           {"--at_limit=queue"},
-           {"--at_limit=queue", "--max_connections_per_source=1"}}) {
+           {"--max_connections_per_source=1", "--at_limit=queue"}}) {
     Args args = {"--model=prefork"};
     args.insert(args.end(), flags.begin(), flags.end());
     cases.push_back(
-        {args, absl::StrCat("--", NameIn(flags.front()),
-                            " needs --at_limit=refuse or reset with "
-                            "--model=prefork: its workers let clients in from "
-                            "the kernel's queue, where nobody can wait for "
-                            "others of his source")});
+        {args,
+         "--max_connections_per_source needs --at_limit=refuse or reset with "
+         "--model=prefork: its workers let clients in from the kernel's queue, "
+         "where nobody can wait for others of his source"});
   }
   for (const std::string_view flag :
        {"--reuse_port", "--defer_accept=1s", "--no_delay", "--keep_alive=1s",
@@ -980,6 +981,36 @@ TEST(OptionsTest, LeavesToPreforkWhatItCanDo) {
                     "--at_limit=refuse", "--at_limit_message=full",
                     "--rlimit=CPU=1", "--explain=unix", "--", "cat"}),
       IsOk());
+}
+
+TEST(OptionsTest, LetsPreforkHaveNoMoreWorkersThanConnections) {
+  struct Row {
+    std::vector<std::string_view> flags;
+    size_t min_spare;
+    size_t max_spare;
+    size_t max;
+  };
+  const std::vector<Row> rows = {
+      {{"--max_connections=1000"}, 5, 10, 1000},
+      {{"--max_connections=1000000"}, 5, 10, 32768},
+      {{"--max_connections=7"}, 5, 7, 7},
+      {{"--max_connections=1"}, 1, 1, 1},
+      {{"--max_connections=50", "--max_workers=40"}, 5, 10, 40},
+      {{"--max_connections=40", "--max_workers=50"}, 5, 10, 40},
+      {{"--max_connections=9", "--at_limit=queue"}, 5, 9, 9},
+  };
+  for (Row row : rows) {
+    row.flags.push_back("--model=prefork");
+    const absl::StatusOr<ServerOptions> options = ParseOptions(row.flags);
+    ASSERT_THAT(options, IsOk()) << row.flags[0];
+    EXPECT_EQ(options->workers.min_spare, row.min_spare) << row.flags[0];
+    EXPECT_EQ(options->workers.max_spare, row.max_spare) << row.flags[0];
+    EXPECT_EQ(options->workers.max, row.max) << row.flags[0];
+  }
+  const absl::StatusOr<ServerOptions> fixed =
+      ParseOptions({"--model=prefork", "--workers=2", "--max_connections=9"});
+  ASSERT_THAT(fixed, IsOk());
+  EXPECT_EQ(fixed->workers.fixed, 2);
 }
 
 TEST(OptionsTest, TakesOnceWhatDoesNotAddUp) {

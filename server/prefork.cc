@@ -51,6 +51,7 @@
 #include "brood/server/prefork_worker.h"
 #include "brood/server/rules.h"
 #include "brood/server/source_table.h"
+#include "brood/server/turned_away.h"
 #include "brood/server/worker_policy.h"
 #include "brood/signal/wakeup_fd.h"
 
@@ -64,13 +65,16 @@ using Kind = PreforkMessage::Kind;
 // lost packet is sent again.
 constexpr absl::Duration kHandshakes = absl::Seconds(3);
 
-// What the pipe is to hold: about five thousand messages. Who may not have so
+// What the pipe is to hold: about two thousand messages. Who may not have so
 // much gets less.
 constexpr int kPipeSize = 1 << 20;
 constexpr size_t kMessagesAtATime = (1 << 16) / sizeof(PreforkMessage);
 
 // How often to look at idle workers whom nobody has mentioned.
 constexpr absl::Duration kLookAgain = absl::Seconds(1);
+
+// How many clients of one listener are sent off before exits are looked at.
+constexpr int kBatch = 64;
 
 std::vector<Address> AddressesOf(const std::vector<Listener>& listeners) {
   std::vector<Address> addresses;
@@ -196,6 +200,8 @@ absl::Status Prefork::Start(PollLoop& loop) {
   shield_.Start(loop, [this](absl::Span<const AddressRange> sources) {
     return DropSynsFrom(listeners_, sources);
   });
+  // Before there is a worker that could become busy unheard.
+  if (counts_idle()) board_.shared().low_water = LowWater();
   Decide();
   return absl::OkStatus();
 }
@@ -225,10 +231,17 @@ void Prefork::Decide() {
     if (actions.wake.has_value()) WakeAt(*actions.wake);
   } while (failed);
   if (counts_idle()) {
-    board_.shared().low_water = static_cast<int32_t>(policy_.low_water());
+    board_.shared().low_water = LowWater();
     if (!policy_.done()) WakeAt(now + kLookAgain);
   }
+  WatchDoors();
   CallDone();
+}
+
+// Where clients are sent off, whoever is the last to become busy says so.
+int32_t Prefork::LowWater() const {
+  return std::max(static_cast<int32_t>(policy_.low_water()),
+                  turns_away() ? 1 : 0);
 }
 
 void Prefork::WakeAt(absl::Duration when) {
@@ -287,6 +300,7 @@ absl::Status Prefork::StartWorker(const WorkerPolicy::Start& start) {
   worker.user_time = absl::ZeroDuration();
   worker.system_time = absl::ZeroDuration();
   worker.ended.reset();
+  worker.told = false;
   if (absl::Status s = reaper_.Add(*std::move(child), slot); !s.ok()) {
     // It may have a client by now.
     (void)child->Signal(SIGKILL);
@@ -391,6 +405,9 @@ absl::Status Prefork::Obey(const PreforkMessage& message) {
     case Kind::kEnded:
       Record(message);
       break;
+    case Kind::kNotStarted:
+      TellNotStarted(message);
+      break;
     case Kind::kTurnedAway:
       TellTurnedAway(message);
       break;
@@ -430,7 +447,7 @@ Admission::Answer Prefork::AnswerIn(const PreforkMessage& message) const {
 std::string Prefork::WhyTurnedAway(const PreforkMessage& message) const {
   switch (message.refusal) {
     case PreforkMessage::Refusal::kProxy:
-      return "the proxy did not say for whom it speaks";
+      return message.parties.Text();
     case PreforkMessage::Refusal::kNotWatched:
       return "it could not be watched";
     case PreforkMessage::Refusal::kSourceFull:
@@ -445,23 +462,46 @@ std::string Prefork::WhyTurnedAway(const PreforkMessage& message) const {
   return match.rule == nullptr ? "no rule allows it" : match.rule->ToString();
 }
 
+// As in fork_per_connection.cc: it is no connection that has ended.
+void Prefork::TellNotStarted(const PreforkMessage& message) {
+  ++workers_[message.slot].reported;
+  if (event_observer_ == nullptr) return;
+  const std::string peer = message.Peer().ToString();
+  const std::string why = message.parties.Text();
+  event_observer_(
+      {.name = "not_started",
+       .sentence = absl::StrCat("peer ", peer, " has no process: ", why),
+       .fields = {{"peer", peer}, {"why", why}}});
+}
+
 void Prefork::Record(const PreforkMessage& message) {
   Worker& worker = workers_[message.slot];
+  worker.told = message.told != 0;
   const ResourceUsage usage = {
       .user_time = absl::Nanoseconds(message.user_time),
       .system_time = absl::Nanoseconds(message.system_time),
       .max_resident_bytes = message.max_resident_bytes};
-  worker.user_time += usage.user_time;
-  worker.system_time += usage.system_time;
+  const bool program = message.pid > 0;
+  if (!program) {
+    worker.user_time += usage.user_time;
+    worker.system_time += usage.system_time;
+  }
   ++worker.reported;
   if (observer_ == nullptr) return;
-  ExitStatus status = ExitStatus::Exited(message.result);
+  ExitStatus status = message.Status();
   status.set_usage(usage);
-  ConnectionRecord record = {.pid = worker.pid,
-                             .peer = message.Peer(),
-                             .local = addresses_[message.listener],
-                             .status = status,
-                             .duration = absl::Nanoseconds(message.duration)};
+  const PreforkParties& parties = message.parties;
+  ConnectionRecord record = {
+      .pid = program ? message.pid : worker.pid,
+      .peer = parties.Peer(),
+      .client = parties.Client(),
+      .local = parties.Local().value_or(addresses_[message.listener]),
+      .status = status,
+      .duration = absl::Nanoseconds(message.duration)};
+  if (message.told != 0) {
+    record.ended = worker.ended;
+    if (cause_.has_value()) record.ended = {.cause = *cause_};
+  }
   if (message.bytes_in >= 0) {
     record.bytes_in = static_cast<uint64_t>(message.bytes_in);
     record.bytes_out = static_cast<uint64_t>(message.bytes_out);
@@ -494,6 +534,69 @@ void Prefork::TellTrouble(const absl::Status& status) {
   if (trouble_observer_ != nullptr) trouble_observer_(status);
 }
 
+// ---- Who is one too many ----
+
+void Prefork::WatchDoors() {
+  if (!turns_away() || draining_ || !policy_.full()) {
+    UnwatchDoors();
+    return;
+  }
+  if (MonotonicNow() < doors_paused_until_) {
+    WakeAt(doors_paused_until_);
+    return;
+  }
+  if (std::exchange(watching_doors_, true)) return;
+  for (Listener& listener : listeners_) {
+    loop_->Watch(listener.fd(),
+                 [this, &listener] { return TurnAwayFrom(listener); });
+  }
+}
+
+void Prefork::UnwatchDoors() {
+  if (!std::exchange(watching_doors_, false)) return;
+  for (const Listener& listener : listeners_) loop_->Unwatch(listener.fd());
+}
+
+// Whoever has become idle meanwhile has said nothing, and takes this client;
+// when he has, he says that nobody is left.
+absl::Status Prefork::TurnAwayFrom(Listener& listener) {
+  if (absl::Status s = LookAtAll(); !s.ok()) return s;
+  if (!policy_.full()) {
+    Decide();
+    return absl::OkStatus();
+  }
+  const Listener::Batch batch =
+      listener.AcceptBatch(kBatch, [this](Accepted client) {
+        TurnAway(std::move(client));
+        return board_.shared().idle <= 0;
+      });
+  if (batch.trouble.ok()) return absl::OkStatus();
+  if (!batch.pause.has_value()) return batch.trouble;
+  doors_paused_until_ = MonotonicNow() + *batch.pause;
+  UnwatchDoors();
+  WatchDoors();
+  return absl::OkStatus();
+}
+
+void Prefork::TurnAway(Accepted client) {
+  ++turned_away_here_;
+  const Address& peer = client.peer;
+  if (!terms_.trusted_proxies.Contains(peer)) {
+    shield_.Count(SourceKey::Of(peer, terms_.source_lengths));
+  }
+  turned_away_.Tell(peer, WhenFull(peer).ToString());
+  SayGoodbye(client.stream, terms_.message, terms_.at_limit);
+}
+
+Admission::Answer Prefork::WhenFull(const Address& peer) const {
+  return {.verdict = Admission::Verdict::kServerFull,
+          .source = SourceKey::Of(peer, terms_.source_lengths),
+          .connections = policy_.count(WorkerPolicy::State::kBusy),
+          .limit = policy_.max_workers(),
+          .rate = {},
+          .retry_after = absl::ZeroDuration()};
+}
+
 // ---- How workers end ----
 
 absl::Status Prefork::ReportEnds() {
@@ -520,13 +623,13 @@ void Prefork::Bury(size_t slot, pid_t pid, const ExitStatus& status) {
   const PreforkBoard::Slot& on_board = board_.slot(slot);
   (void)LookAt(slot);
   Worker& worker = workers_[slot];
-  if (InProgress(slot) > 0) {
-    // Or the program has ended by itself, and its worker with it.
-    if (worker.ended.has_value() || !status.exit_code().has_value()) {
-      EndFamily(slot);
-    }
-    RecordCrash(slot, pid, status);
+  const bool in_progress = InProgress(slot) > 0;
+  // Or the program has ended by itself, and its worker with it.
+  if (worker.told || (in_progress && (worker.ended.has_value() ||
+                                      !status.exit_code().has_value()))) {
+    EndFamily(slot);
   }
+  if (in_progress) RecordCrash(slot, pid, status);
   LetGo(worker);
   if (sources_.has_value()) sources_->Leave(slot);
   if (std::exchange(worker.kill_at, absl::InfiniteDuration()) !=
@@ -563,14 +666,23 @@ void Prefork::RecordCrash(size_t slot, pid_t pid, const ExitStatus& status) {
   const PreforkBoard::Slot& on_board = board_.slot(slot);
   ++worker.reported;
   if (observer_ == nullptr) return;
+  // Its program has died with it.
+  const pid_t program = on_board.program;
+  const PreforkParties& parties = on_board.parties;
   ConnectionRecord record = {
-      .pid = pid,
-      .peer = on_board.Peer(),
-      .local = addresses_[std::min<size_t>(on_board.listener,
-                                           addresses_.size() - 1)],
+      .pid = program > 0 ? program : pid,
+      .peer = parties.Peer(),
+      .client = parties.Client(),
+      .local = parties.Local().value_or(addresses_[std::min<size_t>(
+          on_board.listener, addresses_.size() - 1)]),
       .status = status,
       .duration = MonotonicNow() - absl::Nanoseconds(on_board.since.load())};
-  if (status.usage().has_value()) {
+  if (program > 0) {
+    // What it had used is not known.
+    record.status = status.term_signal().has_value()
+                        ? ExitStatus::Killed(SIGKILL)
+                        : ExitStatus::Lost();
+  } else if (status.usage().has_value()) {
     ResourceUsage usage = *status.usage();
     usage.user_time -= worker.user_time;
     usage.system_time -= worker.system_time;
@@ -592,6 +704,8 @@ void Prefork::RecordCrash(size_t slot, pid_t pid, const ExitStatus& status) {
 
 void Prefork::Drain(absl::AnyInvocable<void()> done) {
   done_ = std::move(done);
+  draining_ = true;
+  UnwatchDoors();
   policy_.Drain();
   shield_.Stop();  // Before the door is shut, which may be by a filter, too.
   // Where the door cannot be shut, there will be a moment when nobody waits.
@@ -800,6 +914,7 @@ void Prefork::EndFamily(size_t slot) {
 }
 
 void Prefork::CloseListeners() {
+  UnwatchDoors();
   for (Listener& listener : listeners_) (void)listener.Close();
 }
 
@@ -829,7 +944,7 @@ std::vector<LogField> Prefork::State() const {
     unreported += on_board.unreported;
   }
   uint64_t connections = 0;
-  uint64_t turned_away = 0;
+  uint64_t turned_away = turned_away_here_;
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
     connections += board_.slot(slot).begun;
     turned_away += board_.slot(slot).turned_away;
@@ -848,22 +963,62 @@ std::vector<LogField> Prefork::State() const {
 
 std::string Prefork::Explain(const Address& peer) const {
   const auto client = Admission::Client::Of(peer, terms_.source_lengths);
-  const std::string workers =
-      shield_.Explain(client.source) + ProcessModel::Explain(peer);
-  if (!sources_.has_value()) return workers;
-  const ConnectionLimits& limits = sources_->limits();
-  const size_t most = limits.max_connections_per_source;
-  std::string lines = absl::StrCat(
-      "counts as ", client.source, ": ",
-      sources_->connections_of(client.source), " connections, ",
-      most == ConnectionLimits::kNone ? "no limit"
-                                      : absl::StrCat("at most ", most),
-      "; rate ", limits.rate_per_source.ToString(), "\n");
-  if (const auto tokens = sources_->TokensOf(client, MonotonicNow())) {
-    absl::StrAppend(&lines, "left of the rate: ", *tokens, " of ",
-                    std::max(limits.rate_per_source.burst, uint32_t{1}), "\n");
+  std::string lines;
+  std::string now;
+  if (sources_.has_value()) {
+    const ConnectionLimits& limits = sources_->limits();
+    const size_t most = limits.max_connections_per_source;
+    const size_t connections = sources_->connections_of(client.source);
+    absl::StrAppend(&lines, "counts as ", client.source, ": ", connections,
+                    " connections, ",
+                    most == ConnectionLimits::kNone
+                        ? "no limit"
+                        : absl::StrCat("at most ", most),
+                    "; rate ", limits.rate_per_source.ToString(), "\n");
+    const auto tokens = sources_->TokensOf(client, MonotonicNow());
+    if (tokens.has_value()) {
+      absl::StrAppend(&lines, "left of the rate: ", *tokens, " of ",
+                      std::max(limits.rate_per_source.burst, uint32_t{1}),
+                      "\n");
+    }
+    if (tokens == 0) {
+      now =
+          absl::StrCat(client.source, ": more than ",
+                       limits.rate_per_source.ToString(), " from this source");
+    } else if (connections >= most) {
+      now = absl::StrCat(client.source, ": ", connections, " of ", most,
+                         " connections of this source");
+    }
   }
-  return lines + workers;
+  if (now.empty()) now = WhatWorkersWouldDo(client.source);
+  return absl::StrCat(lines, "now: ", now, "\n",
+                      "workers: ", FieldsText(State()), "\n",
+                      shield_.Explain(client.source));
+}
+
+// By the board: the policy hears of some only when it must.
+std::string Prefork::WhatWorkersWouldDo(const SourceKey& source) const {
+  size_t busy = 0;
+  for (size_t slot = 0; slot < policy_.slots(); ++slot) {
+    const WorkerPolicy::State state = policy_.state(slot);
+    const bool serves = state == WorkerPolicy::State::kStarting ||
+                        state == WorkerPolicy::State::kIdle ||
+                        state == WorkerPolicy::State::kBusy;
+    if (!serves) continue;
+    if (board_.slot(slot).doing != Doing::kBusy) {
+      return absl::StrCat(source, ": let in");
+    }
+    ++busy;
+  }
+  const size_t most = policy_.max_workers();
+  const bool hindered =
+      start_fails_ || policy_.count(WorkerPolicy::State::kBackingOff) > 0;
+  if (busy < most && !hindered) return absl::StrCat(source, ": let in");
+  const std::string all =
+      absl::StrCat(source, ": ", busy, " of ", most, " connections");
+  if (hindered || !turns_away()) return absl::StrCat(all, ", waits for one");
+  return absl::StrCat(
+      all, terms_.at_limit == AtLimit::kReset ? ", is reset" : ", is refused");
 }
 
 absl::StatusOr<std::string> Prefork::Forget(const Address& peer) {

@@ -17,17 +17,26 @@
 // listeners and a pipe to its parent open beside the connection, close-on-exec,
 // and a socket if the parent watches connections.
 // With connections_per_worker = 1 ("fork ahead") it is as isolated: then each
-// worker serves one client, with nothing but its connection open, and nobody
-// waits for a fork as long as there are spares.
+// worker serves one client, with nothing but its connection open (and the pipe,
+// if it has a program do it, which has no pipe), and nobody waits for a fork as
+// long as there are spares.
 //
-// How many workers there are, and when they are replaced: worker_policy.h. The
-// parent never accepts. Connections beyond the number of workers wait in the
-// kernel's queue. For each client one worker is woken. A worker that dies while
-// it was on its way to a client leaves that client to the next who looks, and
-// all others are made to look.
+// How many workers there are, and when they are replaced: worker_policy.h. For
+// each client one worker is woken. A worker that dies while it was on its way
+// to a client leaves that client to the next who looks, and all others are made
+// to look.
+//
+// Connections beyond the number of workers wait in the kernel's queue, and the
+// parent never accepts; but with another AtLimit than kQueue it does, once all
+// the workers that may be there have a client, to send off who comes then.
+// Nobody is sent off because a worker has crashed or could not be forked, or
+// while the server drains.
 //
 // A connection whose worker survives ends with what Handle() returned, and with
 // what the worker used for it; one whose worker dies has the worker's status.
+// A program's connection ends as with fork_per_connection.h: with the pid and
+// status of the program, and what that has used; also if it could not be
+// started, which is tried again while there is a shortage.
 // If so many end at once that the parent does not keep up, records are lost and
 // counted ("records_lost" in State()); a worker never waits. What is counted of
 // connections is exact, whoever is killed.
@@ -61,6 +70,7 @@
 #include "absl/time/time.h"
 #include "brood/net/address.h"
 #include "brood/net/listener.h"
+#include "brood/net/source_key.h"
 #include "brood/net/stream.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/families.h"
@@ -142,6 +152,7 @@ class Prefork : public ProcessModel {
     absl::Duration system_time = absl::ZeroDuration();
     // Why its connection was ended, and when what is left of it is killed.
     std::optional<Ended> ended = std::nullopt;
+    bool told = false;  // To end, and its program has.
     absl::Duration kill_at = absl::InfiniteDuration();
     // How the connection `number` of this slot goes, and a copy of one of them.
     uint64_t number = 0;
@@ -166,8 +177,9 @@ class Prefork : public ProcessModel {
           WakeupFd bell);
 
   bool one_each() const { return options_.workers.connections_per_worker == 1; }
+  bool turns_away() const { return terms_.at_limit != AtLimit::kQueue; }
   bool counts_idle() const {
-    return options_.workers.max_spare > 0 && !one_each();
+    return (options_.workers.max_spare > 0 || turns_away()) && !one_each();
   }
   bool has_limits() const {
     return options_.patience.handler_timeout != absl::InfiniteDuration() ||
@@ -177,6 +189,7 @@ class Prefork : public ProcessModel {
 
   // Does what the policy wants done now.
   void Decide();
+  int32_t LowWater() const;
   void WakeAt(absl::Duration when);
   absl::Status StartWorker(const WorkerPolicy::Start& start);
   absl::Status ReadMessages();
@@ -184,7 +197,15 @@ class Prefork : public ProcessModel {
   void TellTurnedAway(const PreforkMessage& message);
   Admission::Answer AnswerIn(const PreforkMessage& message) const;
   std::string WhyTurnedAway(const PreforkMessage& message) const;
+  void TellNotStarted(const PreforkMessage& message);
   void Record(const PreforkMessage& message);
+  // Looks after who is one too many, while there is no worker for anybody.
+  void WatchDoors();
+  void UnwatchDoors();
+  absl::Status TurnAwayFrom(Listener& listener);
+  void TurnAway(Accepted client);
+  Admission::Answer WhenFull(const Address& peer) const;
+  std::string WhatWorkersWouldDo(const SourceKey& source) const;
   // Tells the policy what a worker is doing, and the observer of its trouble.
   absl::Status LookAt(size_t slot);
   absl::Status LookAtAll();
@@ -244,6 +265,10 @@ class Prefork : public ProcessModel {
   size_t in_trouble_ = 0;  // How many workers are.
   bool told_trouble_ = false;
   uint64_t last_id_ = 0;
+  bool draining_ = false;
+  bool watching_doors_ = false;
+  absl::Duration doors_paused_until_ = -absl::InfiniteDuration();
+  uint64_t turned_away_here_ = 0;  // By this process itself.
   TurnedAway turned_away_;
   FloodShield shield_;
 };

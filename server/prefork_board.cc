@@ -3,20 +3,23 @@
 
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/un.h>
+#include <sys/wait.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <type_traits>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "brood/net/address.h"
+#include "brood/proc/exit_status.h"
 #include "brood/proc/posix.h"
 
 namespace brood {
@@ -29,13 +32,11 @@ static_assert(std::atomic<bool>::is_always_lock_free);
 static_assert(std::has_unique_object_representations_v<PreforkMessage>);
 static_assert(std::has_unique_object_representations_v<PreforkCopy>);
 
-Address AddressIn(const std::array<char, sizeof(sockaddr_un)>& bytes,
-                  size_t length) {
+Address AddressIn(std::string_view bytes) {
   sockaddr_storage storage = {};
-  length = std::min(length, bytes.size());
-  std::memcpy(&storage, bytes.data(), length);
+  std::memcpy(&storage, bytes.data(), std::min(bytes.size(), sizeof(storage)));
   return Address::FromSockaddr(reinterpret_cast<sockaddr*>(&storage),
-                               static_cast<socklen_t>(length))
+                               static_cast<socklen_t>(bytes.size()))
       .value_or(Address());
 }
 
@@ -64,16 +65,69 @@ void PreforkBoard::Unmap() {
   memory_ = nullptr;
 }
 
-void PreforkBoard::Slot::SetPeer(const Address& address) {
-  std::memcpy(peer.data(), address.sockaddr(), address.sockaddr_length());
-  peer_length.store(static_cast<uint16_t>(address.sockaddr_length()),
-                    std::memory_order_relaxed);
+void PreforkParties::Set(const Address& peer,
+                         const std::optional<Address>& client,
+                         const std::optional<Address>& local,
+                         std::string_view text) {
+  size_t used = 0;
+  const auto put = [&](const void* from, size_t length) {
+    length = std::min(length, bytes.size() - used);
+    std::memcpy(bytes.data() + used, from, length);
+    used += length;
+    return static_cast<uint16_t>(length);
+  };
+  peer_length = put(peer.sockaddr(), peer.sockaddr_length());
+  client_length = !client.has_value()
+                      ? 0
+                      : put(client->sockaddr(), client->sockaddr_length());
+  local_length =
+      !local.has_value() ? 0 : put(local->sockaddr(), local->sockaddr_length());
+  constexpr std::string_view kCut = "...";
+  text_length = 0;
+  if (used + text.size() > bytes.size()) {
+    text_length = put(kCut.data(), kCut.size());
+    text.remove_prefix(text.size() - (bytes.size() - used));
+  }
+  if (!text.empty()) text_length += put(text.data(), text.size());
 }
 
-Address PreforkBoard::Slot::Peer() const {
-  return AddressIn(peer, peer_length);
+// Who has written it may have spoilt its memory.
+std::string_view PreforkParties::Part(size_t begin, size_t length) const {
+  begin = std::min(begin, bytes.size());
+  return {bytes.data() + begin, std::min(length, bytes.size() - begin)};
 }
 
-Address PreforkMessage::Peer() const { return AddressIn(peer, peer_length); }
+Address PreforkParties::Peer() const { return AddressIn(Part(0, peer_length)); }
+
+std::optional<Address> PreforkParties::Client() const {
+  if (client_length == 0) return std::nullopt;
+  return AddressIn(Part(peer_length, client_length));
+}
+
+std::optional<Address> PreforkParties::Local() const {
+  if (local_length == 0) return std::nullopt;
+  return AddressIn(Part(size_t{peer_length} + client_length, local_length));
+}
+
+std::string PreforkParties::Text() const {
+  return std::string(
+      Part(size_t{peer_length} + client_length + local_length, text_length));
+}
+
+int32_t PreforkMessage::ResultOf(const ExitStatus& status) {
+  if (const std::optional<int> code = status.exit_code()) {
+    return W_EXITCODE(*code & 0xff, 0);
+  }
+  const std::optional<int> signo = status.term_signal();
+  if (!signo.has_value()) return -1;
+  return W_EXITCODE(0, *signo) | (status.core_dumped() ? WCOREFLAG : 0);
+}
+
+ExitStatus PreforkMessage::Status() const {
+  if (result < 0 || (!WIFEXITED(result) && !WIFSIGNALED(result))) {
+    return ExitStatus::Lost();
+  }
+  return ExitStatus::FromWaitStatus(result);
+}
 
 }  // namespace brood

@@ -33,12 +33,39 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/status/statusor.h"
 #include "brood/net/address.h"
+#include "brood/proc/exit_status.h"
 
 namespace brood {
+
+// Who is at the ends of a connection, and a word on it.
+struct PreforkParties {
+  // Of what is in `bytes`, in this order and without gaps.
+  uint16_t peer_length = 0;
+  uint16_t client_length = 0;
+  uint16_t local_length = 0;
+  uint16_t text_length = 0;
+  std::array<char, 3 * sizeof(sockaddr_un) + 6> bytes = {};
+
+  // Of a text that is too long the end is kept, which says why.
+  void Set(const Address& peer, const std::optional<Address>& client = {},
+           const std::optional<Address>& local = {},
+           std::string_view text = {});
+  Address Peer() const;
+  // Whom the peer speaks for, and where it came in; if that was said.
+  std::optional<Address> Client() const;
+  std::optional<Address> Local() const;
+  std::string Text() const;
+
+ private:
+  std::string_view Part(size_t begin, size_t length) const;
+};
 
 class PreforkBoard {
  public:
@@ -65,12 +92,9 @@ class PreforkBoard {
     // Its connection is being ended, and it with it: it takes no other.
     std::atomic<bool> ending;
     // By the worker again.
+    std::atomic<int32_t> program;  // The pid of its program; 0 for none.
     // Who its client is. To be read once the worker is dead.
-    std::atomic<uint16_t> peer_length;
-    std::array<char, sizeof(sockaddr_un)> peer;
-
-    void SetPeer(const Address& address);
-    Address Peer() const;
+    PreforkParties parties;
   };
 
   struct Shared {
@@ -124,6 +148,7 @@ struct PreforkMessage {
     kLook,        // At its slot.
     kTooFew,      // Are idle: look at all slots.
     kEnded,       // A connection. The other fields tell of it.
+    kNotStarted,  // No program was, for this connection: the text says why.
     kTurnedAway,  // A client; `refusal` says why.
     kFlood,       // So many of the peer's source that it is to be shut out.
   };
@@ -139,12 +164,15 @@ struct PreforkMessage {
   Kind kind = Kind::kLook;
   uint32_t slot = 0;
   uint32_t listener = 0;
-  // What the handler returned; of kTurnedAway how many its source has.
+  // Its end as wait(2) has it, -1 if that is lost; of kTurnedAway how many its
+  // source has.
   int32_t result = 0;
   Refusal refusal = Refusal::kRules;
-  uint32_t peer_length = 0;
-  std::array<char, sizeof(sockaddr_un)> peer = {};
-  std::array<char, 2> unused = {};
+  int32_t pid = 0;    // Of the program; 0 if the worker has done it.
+  uint32_t told = 0;  // It was asked to end.
+  uint32_t unused = 0;
+  // Of kProxy, the text says what was wrong.
+  PreforkParties parties = {};
   // These three in nanoseconds. Of kTurnedAway how long until it may again.
   int64_t duration = 0;
   int64_t user_time = 0;
@@ -157,7 +185,9 @@ struct PreforkMessage {
   int64_t bytes_out = -1;
   int64_t retransmits = -1;
 
-  Address Peer() const;
+  static int32_t ResultOf(const ExitStatus& status);
+  ExitStatus Status() const;
+  Address Peer() const { return parties.Peer(); }
 };
 
 // What a worker says beside a copy of the connection that it is about to serve,

@@ -797,7 +797,14 @@ TEST_F(PreforkTest, BelievesATrustedProxy) {
             "hi");
   ASSERT_THAT(proxy.Close(), IsOk());
   AwaitEnds(1);
-  EXPECT_EQ(ends_[0].peer, *Address::Parse("198.51.100.7:4711"));
+  EXPECT_EQ(ends_[0].peer.ToString().substr(0, 10), "127.0.0.1:");
+  EXPECT_EQ(ends_[0].client, *Address::Parse("198.51.100.7:4711"));
+  EXPECT_EQ(ends_[0].local, *Address::Parse("203.0.113.1:80"));
+  Stream liar = Connect();
+  ASSERT_THAT(liar.WriteAll("PROXY TCP7 198.51.100.7"), IsOk());
+  RunUntil([&] { return !events_.empty(); });
+  EXPECT_THAT(events_[0],
+              AllOf(HasSubstr("turned away 127.0.0.1:"), HasSubstr("byte")));
 }
 
 TEST_F(PreforkTest, EndsAConnectionThatTakesTooLong) {

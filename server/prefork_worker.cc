@@ -12,13 +12,14 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "brood/net/address.h"
@@ -27,6 +28,7 @@
 #include "brood/net/proxy_protocol.h"
 #include "brood/net/source_key.h"
 #include "brood/net/stream.h"
+#include "brood/proc/exit_status.h"
 #include "brood/proc/families.h"
 #include "brood/proc/limits.h"
 #include "brood/proc/posix.h"
@@ -34,6 +36,7 @@
 #include "brood/server/admission.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/prefork_board.h"
+#include "brood/server/program_run.h"
 #include "brood/server/source_table.h"
 #include "brood/server/turned_away.h"
 #include "brood/signal/wakeup_fd.h"
@@ -111,7 +114,7 @@ int PreforkWorker::Run() {
   if (task_.connections != 1) Tell(Kind::kLook);
   // Before it waits it has been where a client will lead it, so that pages are
   // mapped, and each listener has its reserve.
-  slot_.SetPeer(Address());
+  slot_.parties.Set(Address());
   slot_.since = Now();
   for (size_t i = 0; i < share_.listeners.size() && !IsInterrupted(); ++i) {
     LetIn(i);
@@ -151,15 +154,29 @@ bool PreforkWorker::LetIn(size_t listener) {
   return served_ != before;
 }
 
-std::optional<Refusal> PreforkWorker::MayNotCome(Accepted& client) {
+std::optional<Refusal> PreforkWorker::MayNotCome(Guest& guest) {
+  Accepted& client = guest.client;
   entry_.reset();
+  why_.clear();
   by_proxy_ = share_.terms.trusted_proxies.Contains(client.peer);
   if (by_proxy_) {
     const absl::StatusOr<std::optional<ProxyHeader>> header = ReadProxyHeader(
         client.stream.fd(), client.peer, [](const Address&) { return true; },
         absl::Now() + share_.terms.proxy_timeout, share_.terms.proxy_header);
-    if (!header.ok()) return Refusal::kProxy;
-    client.peer = (*header)->SourceOr(client.peer).Unmapped();
+    if (!header.ok()) {
+      why_ = absl::IsDeadlineExceeded(header.status())
+                 ? absl::StrCat(
+                       "the proxy did not say for whom it speaks "
+                       "within ",
+                       absl::FormatDuration(share_.terms.proxy_timeout))
+                 : std::string(header.status().message());
+      return Refusal::kProxy;
+    }
+    if (const auto& endpoints = (*header)->endpoints; endpoints.has_value()) {
+      guest.proxy = client.peer;
+      client.peer = endpoints->source.Unmapped();
+      guest.local = endpoints->destination.Unmapped();
+    }
   }
   if (!share_.terms.rules.Lookup(client.peer).allowed) return Refusal::kRules;
   return share_.sources == nullptr ? std::nullopt : EnterTable(client.peer);
@@ -208,14 +225,12 @@ void PreforkWorker::TurnAway(Accepted client, Refusal why) {
   PreforkMessage message = {.kind = Kind::kTurnedAway,
                             .slot = static_cast<uint32_t>(task_.slot),
                             .refusal = why,
-                            .peer_length = client.peer.sockaddr_length(),
                             .turned_away = count};
   if (entry_.has_value()) {
     message.result = static_cast<int32_t>(entry_->connections);
     message.duration = absl::ToInt64Nanoseconds(entry_->answer.retry_after);
   }
-  std::memcpy(message.peer.data(), client.peer.sockaddr(),
-              client.peer.sockaddr_length());
+  message.parties.Set(client.peer, std::nullopt, std::nullopt, why_);
   (void)!write(share_.messages.get(), &message, sizeof(message));
 }
 
@@ -223,37 +238,31 @@ void PreforkWorker::CountFlood(const Address& peer, absl::Duration now) {
   const auto source = SourceKey::Of(peer, share_.terms.source_lengths);
   if (!flood_.Count(source, now)) return;
   PreforkMessage message = {.kind = Kind::kFlood,
-                            .slot = static_cast<uint32_t>(task_.slot),
-                            .peer_length = peer.sockaddr_length()};
-  std::memcpy(message.peer.data(), peer.sockaddr(), peer.sockaddr_length());
+                            .slot = static_cast<uint32_t>(task_.slot)};
+  message.parties.Set(peer);
   (void)!write(share_.messages.get(), &message, sizeof(message));
 }
 
 bool PreforkWorker::Take(Accepted client, size_t listener) {
-  std::optional<Refusal> refusal = MayNotCome(client);
-  if (!refusal.has_value() && !Show(client)) {
+  Guest guest = {.client = std::move(client),
+                 .listener = listener,
+                 .local = share_.listeners[listener].address()};
+  std::optional<Refusal> refusal = MayNotCome(guest);
+  if (!refusal.has_value() && !Show(guest.client)) {
     LeaveTable();
     refusal = Refusal::kNotWatched;
   }
   if (refusal.has_value()) {
-    TurnAway(std::move(client), *refusal);
+    TurnAway(std::move(guest.client), *refusal);
     return !IsInterrupted();
   }
   ++served_;
   if (task_.connections == 1) {
-    last_.emplace(std::move(client), listener);
+    last_.emplace(std::move(guest));
     return false;
   }
-  Begin(client.peer, listener);
-  const int64_t began = slot_.since.load(std::memory_order_relaxed);
-  Address local = share_.listeners[listener].address();
-  LearnLocal(client.stream, local);
-  const int result = share_.handler.Handle(
-      client.stream, {.local = local,
-                      .peer = client.peer,
-                      .connections_of_source = ConnectionsOfSource()});
-  End(client, result, began);
-  (void)client.stream.Close();
+  Serve(guest);
+  (void)guest.client.stream.Close();
   SayClosed();
   LeaveTable();
   if (served_ == task_.connections) {
@@ -261,6 +270,25 @@ bool PreforkWorker::Take(Accepted client, size_t listener) {
     Tell(Kind::kLook);
   }
   return !IsInterrupted();
+}
+
+void PreforkWorker::Serve(Guest& guest) {
+  Begin(guest);
+  if (share_.handler.program().has_value()) {
+    End(RunProgram(guest));
+    return;
+  }
+  const int result = share_.handler.Handle(guest.client.stream, InfoOf(guest));
+  PreforkMessage message = {
+      .result = PreforkMessage::ResultOf(ExitStatus::Exited(result))};
+  TakeUsage(message);
+  End(TellEnd(guest, message));
+}
+
+ConnectionInfo PreforkWorker::InfoOf(const Guest& guest) const {
+  return {.local = guest.local,
+          .peer = guest.client.peer,
+          .connections_of_source = ConnectionsOfSource()};
 }
 
 // Before the connection begins on the board: then it is watched as soon as it
@@ -299,9 +327,14 @@ void PreforkWorker::SayClosed() {
   (void)share_.copies->WriteAll(BytesOf(copy));
 }
 
-void PreforkWorker::Begin(const Address& peer, size_t listener) {
-  slot_.SetPeer(peer);
-  slot_.listener.store(static_cast<uint32_t>(listener),
+void PreforkWorker::Begin(Guest& guest) {
+  if (!guest.proxy.has_value()) LearnLocal(guest.client.stream, guest.local);
+  slot_.program.store(0, std::memory_order_relaxed);
+  slot_.parties.Set(
+      guest.proxy.value_or(guest.client.peer),
+      guest.proxy.has_value() ? std::optional(guest.client.peer) : std::nullopt,
+      guest.local);
+  slot_.listener.store(static_cast<uint32_t>(guest.listener),
                        std::memory_order_relaxed);
   slot_.since.store(Now(), std::memory_order_relaxed);
   const uint64_t begun = slot_.begun.load(std::memory_order_relaxed) + 1;
@@ -318,46 +351,89 @@ void PreforkWorker::Mark(uint64_t begun) {
   (void)mark.Apply();
 }
 
-void PreforkWorker::End(const Accepted& client, int result, int64_t began) {
-  const Address& peer = client.peer;
+// If it was told to end, it is when `run` goes, and with it this process.
+bool PreforkWorker::RunProgram(Guest& guest) {
+  absl::StatusOr<ProgramRun> run = ProgramRun::Create();
+  if (!run.ok()) return TellNotStarted(guest, run.status());
+  const absl::StatusOr<ProgramRun::End> end =
+      run->Run(share_.handler, guest.client.stream, InfoOf(guest),
+               {.on_start = [this](pid_t pid) { slot_.program = pid; },
+                .on_shortage =
+                    [&](const absl::Status& status) {
+                      NoteShortage(ErrnoOf(status), guest.listener);
+                    }});
+  NoteShortage(0, guest.listener);
   bool told = false;
-  if (share_.records) {
-    // A program is a child of the worker, which has waited for it by now.
-    rusage usage = {};
-    rusage programs = {};
-    (void)getrusage(RUSAGE_SELF, &usage);
-    (void)getrusage(RUSAGE_CHILDREN, &programs);
-    const int64_t user_time =
-        Nanoseconds(usage.ru_utime) + Nanoseconds(programs.ru_utime);
-    const int64_t system_time =
-        Nanoseconds(usage.ru_stime) + Nanoseconds(programs.ru_stime);
-    PreforkMessage message = {
-        .kind = Kind::kEnded,
-        .slot = static_cast<uint32_t>(task_.slot),
-        .listener = slot_.listener.load(std::memory_order_relaxed),
-        .result = result,
-        .peer_length = peer.sockaddr_length(),
-        .duration = Now() - began,
-        .user_time = user_time - std::exchange(user_time_, user_time),
-        .system_time = system_time - std::exchange(system_time_, system_time),
-        .max_resident_bytes =
-            int64_t{std::max(usage.ru_maxrss, programs.ru_maxrss)} * 1024};
-    const TcpTotals totals = TcpTotals::Of(client.stream.fd());
-    if (totals.known) {
-      message.bytes_in = static_cast<int64_t>(totals.bytes_in);
-      message.bytes_out = static_cast<int64_t>(totals.bytes_out);
-      message.retransmits = static_cast<int64_t>(totals.retransmits);
+  if (end.ok()) {
+    PreforkMessage message = {.result = PreforkMessage::ResultOf(end->status),
+                              .pid = static_cast<int32_t>(end->pid),
+                              .told = run->told() ? uint32_t{1} : uint32_t{0}};
+    if (const auto& usage = end->status.usage(); usage.has_value()) {
+      message.user_time = absl::ToInt64Nanoseconds(usage->user_time);
+      message.system_time = absl::ToInt64Nanoseconds(usage->system_time);
+      message.max_resident_bytes = usage->max_resident_bytes;
     }
-    std::memcpy(message.peer.data(), peer.sockaddr(), peer.sockaddr_length());
-    // At once or not at all: a client must not wait for the log.
-    told = write(share_.messages.get(), &message, sizeof(message)) ==
-           sizeof(message);
+    told = TellEnd(guest, message);
+  } else {
+    told = TellNotStarted(guest, end.status());
   }
+  if (run->told() && task_.connections != 1) End(told);
+  return told;
+}
+
+// Whoever comes meanwhile waits for the others, as if he could not be accepted.
+void PreforkWorker::NoteShortage(int error, size_t listener) {
+  if (error == slot_.trouble) return;
+  slot_.trouble_at = static_cast<uint32_t>(listener);
+  slot_.trouble = error;
+  Tell(Kind::kLook);
+}
+
+void PreforkWorker::End(bool told) {
   if (!told) {
     slot_.unreported.store(slot_.unreported.load(std::memory_order_relaxed) + 1,
                            std::memory_order_release);
   }
   SetDoing(Doing::kIdle);
+}
+
+bool PreforkWorker::TellEnd(const Guest& guest, PreforkMessage message) {
+  if (!share_.records) return false;
+  message.kind = Kind::kEnded;
+  message.slot = static_cast<uint32_t>(task_.slot);
+  message.listener = static_cast<uint32_t>(guest.listener);
+  message.duration = Now() - slot_.since.load(std::memory_order_relaxed);
+  const TcpTotals totals = TcpTotals::Of(guest.client.stream.fd());
+  if (totals.known) {
+    message.bytes_in = static_cast<int64_t>(totals.bytes_in);
+    message.bytes_out = static_cast<int64_t>(totals.bytes_out);
+    message.retransmits = static_cast<int64_t>(totals.retransmits);
+  }
+  message.parties = slot_.parties;
+  // At once or not at all: a client must not wait for the log.
+  return write(share_.messages.get(), &message, sizeof(message)) ==
+         sizeof(message);
+}
+
+bool PreforkWorker::TellNotStarted(const Guest& guest,
+                                   const absl::Status& why) {
+  PreforkMessage message = {.kind = Kind::kNotStarted,
+                            .slot = static_cast<uint32_t>(task_.slot)};
+  message.parties.Set(guest.client.peer, std::nullopt, std::nullopt,
+                      why.message());
+  return write(share_.messages.get(), &message, sizeof(message)) ==
+         sizeof(message);
+}
+
+void PreforkWorker::TakeUsage(PreforkMessage& message) {
+  if (!share_.records) return;
+  rusage usage = {};
+  (void)getrusage(RUSAGE_SELF, &usage);
+  const int64_t user_time = Nanoseconds(usage.ru_utime);
+  const int64_t system_time = Nanoseconds(usage.ru_stime);
+  message.user_time = user_time - std::exchange(user_time_, user_time);
+  message.system_time = system_time - std::exchange(system_time_, system_time);
+  message.max_resident_bytes = int64_t{usage.ru_maxrss} * 1024;
 }
 
 void PreforkWorker::SetDoing(Doing doing) {
@@ -405,23 +481,20 @@ void PreforkWorker::Pause(absl::Duration time) {
 }
 
 // From here on it is like a child of fork_per_connection.h: it has its
-// connection and nothing else of the server's.
+// connection and nothing else of the server's, if not to tell of a program.
 int PreforkWorker::ServeLast() {
-  Address local = share_.listeners[last_->listener].address();
-  LearnLocal(last_->client.stream, local);
-  Begin(last_->client.peer, last_->listener);
+  Begin(*last_);
   Tell(Kind::kLook);
   for (Listener& listener : share_.listeners) (void)listener.Close();
   (void)epoll_.Close();
-  (void)share_.messages.Close();
   if (share_.copies != nullptr) (void)share_.copies->Close();
   (void)close(share_.bell.fd());
+  // A program has nothing of this anyway, and its end is to be told.
+  if (share_.handler.program().has_value()) return RunProgram(*last_) ? 0 : 1;
+  (void)share_.messages.Close();
   share_.board.Unmap();
   if (share_.sources != nullptr) share_.sources->Unmap();
-  return share_.handler.Handle(
-      last_->client.stream, {.local = local,
-                             .peer = last_->client.peer,
-                             .connections_of_source = ConnectionsOfSource()});
+  return share_.handler.Handle(last_->client.stream, InfoOf(*last_));
 }
 
 // It may be that the kernel has woken this worker for a client, and no other.

@@ -33,7 +33,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "brood/net/address.h"
 #include "brood/net/address_range_set.h"
 #include "brood/net/listener.h"
 #include "brood/net/proxy_protocol.h"
@@ -62,10 +64,12 @@ class PreforkWorker {
     absl::Duration proxy_timeout = absl::Seconds(3);
     Limits limits = {};
     // Of each source how many there may be, and how often they may come; how
-    // much of an address that is. What is said to who has to go.
+    // much of an address that is. What becomes of who is one too many of all,
+    // and what is said to who has to go. For one too many of his source kQueue
+    // is kRefuse.
     ConnectionLimits sources = {};
     SourceKey::Lengths source_lengths = {};
-    AtLimit at_limit = AtLimit::kRefuse;
+    AtLimit at_limit = AtLimit::kQueue;
     std::string message = {};
     // See FloodGuard. Each worker counts those whom it turns away itself.
     uint32_t flood_threshold = FloodGuard::kDefaultThreshold;
@@ -110,9 +114,12 @@ class PreforkWorker {
 
  private:
   // A client, and the door it came in by.
-  struct Last {
+  struct Guest {
     Accepted client;
     size_t listener;
+    // Who speaks for it, and where it came in; or what that one says.
+    std::optional<Address> proxy = std::nullopt;
+    Address local = {};
   };
 
   bool Watch(size_t listener);
@@ -124,7 +131,7 @@ class PreforkWorker {
   bool Take(Accepted client, size_t listener);
   // Learns from a trusted proxy for whom it speaks, and whether he may come; if
   // not, why.
-  std::optional<PreforkMessage::Refusal> MayNotCome(Accepted& client);
+  std::optional<PreforkMessage::Refusal> MayNotCome(Guest& guest);
   // Whether its source may have one more; if not, why.
   std::optional<PreforkMessage::Refusal> EnterTable(const Address& peer);
   std::optional<uint64_t> ConnectionsOfSource() const;
@@ -135,9 +142,19 @@ class PreforkWorker {
   // can be served: what nobody watches would know no limits.
   bool Show(const Accepted& client);
   void SayClosed();
-  void Begin(const Address& peer, size_t listener);
+  void Serve(Guest& guest);
+  ConnectionInfo InfoOf(const Guest& guest) const;
+  void Begin(Guest& guest);
   void Mark(uint64_t begun);
-  void End(const Accepted& client, int result, int64_t began);
+  // Has the program serve it, and tells of that. Whether the parent was told.
+  bool RunProgram(Guest& guest);
+  void NoteShortage(int error, size_t listener);
+  void End(bool told);
+  // Of an end: what it was, and who. Whether it could be said.
+  bool TellEnd(const Guest& guest, PreforkMessage message);
+  bool TellNotStarted(const Guest& guest, const absl::Status& why);
+  // What this process has used since it was asked last.
+  void TakeUsage(PreforkMessage& message);
   int ServeLast();
   int Retire();
   int Drain();
@@ -153,7 +170,7 @@ class PreforkWorker {
   PreforkBoard::Slot& slot_;
   UniqueFd epoll_;
   uint64_t served_ = 0;
-  std::optional<Last> last_;
+  std::optional<Guest> last_;
   bool draining_ = false;
   bool broken_ = false;
   // What the table said of the last client.
@@ -163,6 +180,7 @@ class PreforkWorker {
   int told_ = 0;
   FloodGuard flood_;
   bool by_proxy_ = false;  // The last client, or one that was to say for whom.
+  std::string why_;        // What was wrong with what its proxy said.
   // What the process had used when the last connection ended, in nanoseconds.
   int64_t user_time_ = 0;
   int64_t system_time_ = 0;

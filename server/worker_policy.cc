@@ -93,6 +93,12 @@ bool WorkerPolicy::satisfied() const {
   return drained_ || serving() + count(State::kBackingOff) >= Lower();
 }
 
+bool WorkerPolicy::full() const {
+  return count(State::kBackingOff) == 0 &&
+         count(State::kBusy) >= options_.max_workers &&
+         count(State::kBusy) == serving();
+}
+
 size_t WorkerPolicy::low_water() const {
   const size_t taken = serving() + count(State::kBackingOff);
   return taken < options_.max_workers ? options_.min_spare : 0;
@@ -275,13 +281,15 @@ bool WorkerPolicy::MayWait(absl::Duration now) {
   return now < *no_hurry_until_;
 }
 
-// Twice as many as the last time, but not at once.
+// Twice as many as the last time, but not at once, unless those have found
+// clients already: how long that took is how long to wait with the next.
 size_t WorkerPolicy::MayGrowBy(absl::Duration now) {
-  if (now < next_growth_) return 0;
+  const bool none_left = count(State::kIdle) + count(State::kStarting) == 0;
+  if (now < next_growth_ && !none_left) return 0;
   if (now - next_growth_ > kGrowthForgotten) growth_ = 1;
   next_growth_ = now + kGrowthStep;
-  const size_t growth = growth_;
-  growth_ = std::min(2 * growth_, kMostAtOnce);
+  const size_t growth = none_left ? growth_ : std::min(growth_, kMostAtOnce);
+  growth_ = std::min(2 * growth_, kMostWorkers);
   return growth;
 }
 

@@ -26,7 +26,9 @@
 // Static: as many as asked for, always. Dynamic: at least min_spare idle, at
 // most max_spare, within max_workers. A shortage is answered in the Decide()
 // that sees it, with one worker; each 50 ms that it lasts with twice as many as
-// before, up to 32, though never with more than max_spare would allow. A
+// before, up to 32, though never with more than max_spare would allow. When all
+// who are there have a client, and nobody is on his way, others may be waiting:
+// then it is answered at once, and 32 are not the most. A
 // surplus goes once it has lasted a second, a tenth of max_workers each second,
 // at least one.
 //
@@ -156,6 +158,8 @@ class WorkerPolicy {
   // There are as many workers as there should be, or will be when their slots
   // have backed off.
   bool satisfied() const;
+  // All who may be there have a client, and nobody is on his way.
+  bool full() const;
   size_t max_workers() const { return options_.max_workers; }
   // How many may retire at once.
   size_t budget() const;

@@ -223,9 +223,38 @@ TEST(WorkerPolicyTest, GrowsTwiceAsFastForAsLongAsAShortageLasts) {
     growth.push_back(actions.start.size());
     EXPECT_EQ(actions.wake, stage.now + absl::Milliseconds(50));
     EXPECT_THAT(stage.Go().start, IsEmpty());
-    stage.now += absl::Milliseconds(50);
+  }
+  EXPECT_THAT(growth, ElementsAre(1, 2, 4, 8, 16, 32, 40, 40));
+}
+
+TEST(WorkerPolicyTest, IsInNoHurryWhileSomebodyIsLeft) {
+  Stage stage(Options::Dynamic(100, 200, 1000));
+  EXPECT_THAT(stage.Go().start, SizeIs(100));
+  std::vector<size_t> growth;
+  for (int i = 0; i < 8; ++i) {
+    // One stays.
+    for (size_t slot = 1; slot < stage.policy.slots(); ++slot) {
+      stage.policy.Busy(slot);
+    }
+    growth.push_back(stage.Go().start.size());
+    EXPECT_THAT(stage.GoAfter(absl::Milliseconds(49)).start, IsEmpty());
+    stage.now += absl::Milliseconds(1);
   }
   EXPECT_THAT(growth, ElementsAre(1, 2, 4, 8, 16, 32, 32, 32));
+}
+
+TEST(WorkerPolicyTest, WaitsForThoseWhoAreOnTheirWay) {
+  Stage stage(Options::Dynamic(2, 10, 100));
+  stage.Go();
+  stage.policy.Busy(0);
+  stage.policy.Busy(1);
+  const WorkerPolicy::Actions first = stage.policy.Decide(stage.now);
+  ASSERT_THAT(first.start, SizeIs(1));
+  EXPECT_THAT(stage.policy.Decide(stage.now).start, IsEmpty());
+  stage.policy.Ready(first.start[0].slot);
+  EXPECT_THAT(stage.policy.Decide(stage.now).start, IsEmpty());
+  stage.policy.Busy(first.start[0].slot);
+  EXPECT_THAT(stage.policy.Decide(stage.now).start, SizeIs(2));
 }
 
 TEST(WorkerPolicyTest, NeverHasMoreSparesThanAllowedNorMoreWorkers) {
@@ -322,6 +351,30 @@ TEST(WorkerPolicyTest, ReplacesWhoCrashesUntilNoClientIsLeft) {
   const WorkerPolicy::Actions actions = stage.GoAfter(absl::Seconds(60));
   EXPECT_THAT(actions.start, IsEmpty());
   EXPECT_EQ(actions.wake, std::nullopt);
+}
+
+TEST(WorkerPolicyTest, IsFullWhileAllWhoMayBeThereHaveAClient) {
+  Stage stage(Options::Dynamic(1, 1, 2));
+  stage.Go();
+  stage.policy.Busy(0);
+  EXPECT_FALSE(stage.policy.full());  // There may be another.
+  const WorkerPolicy::Actions actions = stage.policy.Decide(stage.now);
+  ASSERT_THAT(actions.start, SizeIs(1));
+  EXPECT_FALSE(stage.policy.full());  // He is on his way.
+  stage.policy.Busy(1);
+  EXPECT_TRUE(stage.policy.full());
+  stage.policy.Idle(0);
+  EXPECT_FALSE(stage.policy.full());
+  stage.policy.Busy(0);
+  stage.policy.Ended(1, false, stage.now);
+  EXPECT_FALSE(stage.policy.full());  // He comes again.
+  stage.GoAfter(absl::Milliseconds(100));
+  stage.policy.Busy(1);
+  EXPECT_TRUE(stage.policy.full());
+  // There are more than there should be, and no less full is it for that.
+  EXPECT_EQ(stage.policy.ChangeCapacity(-1), 1);
+  stage.Go();
+  EXPECT_TRUE(stage.policy.full());
 }
 
 // Whatever happens in whatever order.

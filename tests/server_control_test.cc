@@ -161,9 +161,11 @@ TEST_F(ServerControlTest, SpeaksOfTheSourcesOfWorkersToo) {
   {
     Stream first = Come(server, 2);
     EXPECT_TRUE(Echoes(first));
-    EXPECT_THAT(Answer("explain 127.0.0.2"),
-                HasSubstr("counts as 127.0.0.2: 1 connections, no limit; rate "
-                          "1/h,1\nleft of the rate: 0 of 1\nnow: active 1 "));
+    EXPECT_THAT(
+        Answer("explain 127.0.0.2"),
+        HasSubstr("counts as 127.0.0.2: 1 connections, no limit; rate "
+                  "1/h,1\nleft of the rate: 0 of 1\nnow: 127.0.0.2: "
+                  "more than 1/h,1 from this source\nworkers: active "));
     EXPECT_FALSE(Echoes(Knock(server, 2)));
   }
   EXPECT_EQ(Answer("forget 127.0.0.2"),
@@ -171,6 +173,23 @@ TEST_F(ServerControlTest, SpeaksOfTheSourcesOfWorkersToo) {
   Stream third = Come(server, 2);
   EXPECT_TRUE(Echoes(third));
   End(server);
+}
+
+TEST_F(ServerControlTest, SaysWhatWorkersWouldDoWithAClient) {
+  for (const auto& [at_limit, verdict] :
+       {std::pair("--at_limit=queue", "1 of 1 connections, waits for one"),
+        std::pair("--at_limit=refuse", "1 of 1 connections, is refused"),
+        std::pair("--at_limit=reset", "1 of 1 connections, is reset")}) {
+    ServerProcess server(Flags({"--model=prefork", "--workers=1", at_limit}));
+    EXPECT_THAT(Answer("explain 127.0.0.2"),
+                HasSubstr("\nnow: 127.0.0.2: let in\n"));
+    Stream client = Come(server, 2);
+    ASSERT_TRUE(Echoes(client));
+    EXPECT_THAT(Answer("explain 127.0.0.3"),
+                HasSubstr(absl::StrCat("\nnow: 127.0.0.3: ", verdict, "\n")));
+    ASSERT_THAT(client.Close(), IsOk());
+    End(server);
+  }
 }
 
 TEST_F(ServerControlTest, SaysHowThingsStandAsALineAndAsJson) {

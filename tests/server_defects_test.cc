@@ -382,6 +382,18 @@ TEST_F(ServerWithoutForksTest, KeepsItsDoorOpen) {
   EXPECT_EQ(StateOf(server, "active"), 50);
 }
 
+TEST_F(ServerWithoutForksTest, StartsTheProgramOfAWorkerOnceItCan) {
+  ServerProcess server = Start({"--model=prefork", "--workers=1", "--", "cat"});
+  AwaitState(server, "idle", 1);
+  forks().Begin(EAGAIN);
+  Stream client = Come(server);
+  EXPECT_THAT(server.NextLogLineWith("clients have to wait"),
+              Optional(HasSubstr("EAGAIN")));
+  forks().AwaitFailures(3);
+  forks().End();
+  EXPECT_TRUE(Echoes(client));
+}
+
 TEST_F(ServerWithoutForksTest, ReplacesItsWorkersOnceItCan) {
   ServerProcess server = Start({"--model=prefork", "--workers=2"});
   AwaitState(server, "idle", 2);

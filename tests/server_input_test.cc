@@ -449,7 +449,8 @@ TEST_F(ServerInputTest, RefusesFlagsThatContradictEachOther) {
       {{"--ask=state", "--control=unix:/x", "--", "cat"}, {"\"cat\""}},
       {{"--listen=unix:/x", "--control=unix:/x"}, {"--control are both at"}},
       // Workers.
-      {{"--max_connections=9", prefork}, {"--workers or --max_workers"}},
+      {{"--workers=9", "--max_connections=8", prefork},
+       {"--max_connections=8", "must not be above"}},
       {{"--min_spare_workers=3", "--max_spare_workers=2", prefork},
        {"--max_spare_workers=2", "must not be above"}},
       {{"--max_spare_workers=3", "--max_workers=2", prefork},
