@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "brood/tools/bench/bench_report.h"
@@ -55,6 +56,7 @@ bool GeneratorWasBusy(const Row& row) {
 std::string NoteOf(const BenchReport& report, const Row& row) {
   const std::optional<Summary> summary = Summarise(row.samples);
   if (!summary.has_value()) {
+    if (absl::StartsWith(row.failure, "not measured: ")) return row.failure;
     return absl::StrCat("no figure: ",
                         row.failure.empty() ? "not measured" : row.failure);
   }

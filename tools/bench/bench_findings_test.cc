@@ -116,6 +116,8 @@ TEST(BenchFindingsTest, WithoutAnyFigureItSaysSo) {
   EXPECT_EQ(findings[0].sentence, "no figures");
   EXPECT_EQ(findings[0].ranks[0].note, "no figure: not measured");
   EXPECT_EQ(findings[0].ranks[0].origin, Origin::kPeer);
+  const Measure why = {.rows = {{.server = "a", .failure = "not measured: x"}}};
+  EXPECT_EQ(FindingsOf(report, why)[0].ranks[0].note, "not measured: x");
 }
 
 }  // namespace
