@@ -77,15 +77,18 @@ std::string NoteOf(const BenchReport& report, const Row& row) {
 }
 
 // Who is beside whom in the order by chance. Of the floor the verdict tells.
-void NoteTies(Findings& findings) {
+void NoteTies(const RoundNoise& noise, Findings& findings) {
   for (size_t i = 1; i < findings.ranks.size(); ++i) {
     const Rank& before = findings.ranks[i - 1];
     Rank& rank = findings.ranks[i];
     if (!rank.summary.has_value() || before.row == findings.floor ||
-        rank.row == findings.floor ||
-        !Compare(rank.row->samples, before.row->samples).too_close) {
+        rank.row == findings.floor) {
       continue;
     }
+    const Comparison comparison =
+        Compare(rank.row->samples, before.row->samples, noise);
+    // Of too few rounds the number is noted.
+    if (!comparison.too_close || comparison.too_few_rounds) continue;
     absl::StrAppend(&rank.note, rank.note.empty() ? "" : "; ",
                     "too close to call with ", before.row->server);
   }
@@ -157,14 +160,19 @@ std::string SentenceOf(const BenchReport& report, const Measure& measure,
   std::vector<std::string> told;
   std::vector<std::string> alike;
   std::vector<std::string> close;
+  std::vector<std::string> too_few;
+  const RoundNoise noise = NoiseOf(measure);
   for (const Other& other : others) {
     const std::string name = absl::StrCat(other.row->server, other.after);
     if (IsNone(brood->samples) && IsNone(other.row->samples)) {
       alike.push_back(name);
       continue;
     }
-    const Comparison comparison = Compare(brood->samples, other.row->samples);
-    if (comparison.too_close) {
+    const Comparison comparison =
+        Compare(brood->samples, other.row->samples, noise);
+    if (comparison.too_few_rounds) {
+      too_few.push_back(name);
+    } else if (comparison.too_close) {
       close.push_back(name);
     } else if (comparison.ratio <= 0) {
       told.push_back(
@@ -192,6 +200,11 @@ std::string SentenceOf(const BenchReport& report, const Measure& measure,
                                  parts.empty() ? ": " : " it is ",
                                  "too close to call"));
   }
+  if (!too_few.empty()) {
+    parts.push_back(absl::StrCat("against ", absl::StrJoin(too_few, " and "),
+                                 parts.empty() ? ": " : " there are ",
+                                 "too few rounds"));
+  }
   std::string sentence =
       absl::StrCat(brood->server, " ", absl::StrJoin(parts, "; "));
   const bool limited =
@@ -214,9 +227,17 @@ BenchReport::Server ServerOf(const BenchReport& report, const Row& row) {
   return {.name = row.server};
 }
 
+RoundNoise NoiseOf(const Measure& measure) {
+  std::vector<Samples> contenders;
+  contenders.reserve(measure.rows.size());
+  for (const Row& row : measure.rows) contenders.push_back(row.samples);
+  return NoiseOf(contenders);
+}
+
 std::vector<Findings> FindingsOf(const BenchReport& report,
                                  const Measure& measure) {
   std::vector<Findings> all;
+  const RoundNoise noise = NoiseOf(measure);
   for (const Design design : {Design::kFork, Design::kProgram, Design::kPrefork,
                               Design::kIterative}) {
     Findings findings = {.design = design};
@@ -244,9 +265,9 @@ std::vector<Findings> FindingsOf(const BenchReport& report,
         continue;
       }
       rank.verdict =
-          VerdictOf(rank.row->samples, floor->samples, floor->server);
+          VerdictOf(rank.row->samples, floor->samples, floor->server, noise);
     }
-    NoteTies(findings);
+    NoteTies(noise, findings);
     findings.sentence = SentenceOf(report, measure, findings);
     all.push_back(std::move(findings));
   }

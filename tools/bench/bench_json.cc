@@ -105,6 +105,7 @@ std::string JsonOfRow(const Row& row) {
 std::vector<std::string> ComparisonsOf(const BenchReport& report,
                                        const Measure& measure) {
   std::vector<std::string> comparisons;
+  const RoundNoise noise = NoiseOf(measure);
   for (size_t i = 0; i < measure.rows.size(); ++i) {
     for (size_t j = i + 1; j < measure.rows.size(); ++j) {
       const Row& first = measure.rows[i];
@@ -114,11 +115,13 @@ std::vector<std::string> ComparisonsOf(const BenchReport& report,
           !Summarise(second.samples).has_value()) {
         continue;
       }
-      const Comparison comparison = Compare(first.samples, second.samples);
+      const Comparison comparison =
+          Compare(first.samples, second.samples, noise);
       comparisons.push_back(
           Object({{"first", String(first.server)},
                   {"second", String(second.server)},
                   {"ratio", Number(comparison.ratio)},
+                  {"too_few_rounds", Bool(comparison.too_few_rounds)},
                   {"too_close", Bool(comparison.too_close)}}));
     }
   }

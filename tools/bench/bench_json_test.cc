@@ -99,8 +99,9 @@ TEST(BenchJsonTest, NoneAgainstSomeIsARatioThatIsNotKnown) {
   report.measures = {{.id = "zombies"}};
   report.measures[0].rows = {{.server = "a", .samples = {9, 8, 9}},
                              {.server = "b", .samples = {0, 0, 0}}};
-  EXPECT_TRUE(
-      absl::StrContains(JsonOf(report), R"("ratio":null,"too_close":false)"));
+  EXPECT_TRUE(absl::StrContains(JsonOf(report),
+                                R"("ratio":null,"too_few_rounds":false,)"
+                                R"("too_close":false)"));
 }
 
 }  // namespace

@@ -449,10 +449,11 @@ std::string PageOf(const BenchReport& report) {
       "<p>Each figure is the median of ", report.rounds,
       report.rounds == 1 ? " round" : " rounds",
       "; in each round all servers were measured, in a new order. Only servers "
-      "of one design are compared. Where the rounds do not tell two apart by "
-      "3&#160;% with 99&#160;% confidence, it is too close to call",
-      report.rounds < 3 ? ", and fewer than three rounds never do" : "",
-      ".</p>\n");
+      "of one design are compared. Two are told apart if no round of one is "
+      "among those of the other, their medians are 3&#160;% apart, and they "
+      "differ with 99&#160;% confidence, given how much the rounds of all "
+      "servers of that measure do; else it is too close to call. Fewer than "
+      "three rounds are too few.</p>\n");
   if (report.quick) {
     absl::StrAppend(&html, "<p>This was a quick run: an indication.</p>\n");
   }

@@ -98,13 +98,18 @@ bool IsNone(const Samples& samples) {
   return summary.has_value() && summary->least == 0 && summary->greatest == 0;
 }
 
+std::string_view WhyNotToldApart(const Comparison& comparison) {
+  return comparison.too_few_rounds ? "too few rounds" : "too close to call";
+}
+
 std::string VerdictOf(const Samples& first, const Samples& second,
-                      std::string_view name_of_second) {
+                      std::string_view name_of_second,
+                      const RoundNoise& noise) {
   if (IsNone(first) && IsNone(second)) {
     return absl::StrCat("none, like ", name_of_second);
   }
-  const Comparison comparison = Compare(first, second);
-  if (comparison.too_close) return "too close to call";
+  const Comparison comparison = Compare(first, second, noise);
+  if (comparison.too_close) return std::string(WhyNotToldApart(comparison));
   if (comparison.ratio <= 0) {
     return absl::StrCat("none, ", name_of_second, " has some");
   }

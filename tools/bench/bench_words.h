@@ -5,7 +5,8 @@
 //
 //   std::string Said(const Samples& mine, const Samples& theirs) {
 //     return absl::StrCat(FigureOf(Summarise(mine)->median, Unit::kPerSecond),
-//                         ", ", VerdictOf(mine, theirs, "socat"));
+//                         ", ", VerdictOf(mine, theirs, "socat",
+//                                         NoiseOf({mine, theirs})));
 //   }
 //
 // What it is not: exact. A figure has three digits or all before the point;
@@ -33,9 +34,12 @@ std::string SpreadOf(const Summary& summary, Unit unit);
 std::string RatioOf(double ratio);
 
 // "2.6 times socat", "0.86 of floor-fork", "none, socat has some", "some,
-// socat has none", "none, like socat" or "too close to call".
+// socat has none", "none, like socat", "too close to call" or "too few rounds".
 std::string VerdictOf(const Samples& first, const Samples& second,
-                      std::string_view name_of_second);
+                      std::string_view name_of_second, const RoundNoise& noise);
+
+// "too close to call" or "too few rounds", of two that are not told apart.
+std::string_view WhyNotToldApart(const Comparison& comparison);
 
 // All rounds that have a figure have zero, and there is one.
 bool IsNone(const Samples& samples);
