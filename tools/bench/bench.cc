@@ -22,6 +22,7 @@
 #include "brood/signal/mask.h"
 #include "brood/signal/signal_event.h"
 #include "brood/signal/signal_fd.h"
+#include "brood/signal/signal_set.h"
 #include "brood/tools/bench/bench_json.h"
 #include "brood/tools/bench/bench_options.h"
 #include "brood/tools/bench/bench_page.h"
@@ -57,6 +58,31 @@ std::string Variable(const char* name) {
   return value == nullptr ? "" : value;
 }
 
+// Where its own servers are: here, as `bazel run` has it, or in the runfiles
+// beside the program. Nothing if they are nowhere.
+std::optional<std::filesystem::path> FindOwnServers(
+    const std::filesystem::path& program) {
+  std::vector<std::filesystem::path> places = {"."};
+  std::error_code error;
+  for (const std::filesystem::path& beside :
+       {program, std::filesystem::read_symlink("/proc/self/exe", error)}) {
+    const std::filesystem::path runfiles = beside.string() + ".runfiles";
+    for (std::filesystem::directory_iterator entry(runfiles, error), end;
+         !error && entry != end; entry.increment(error)) {
+      places.push_back(entry->path());
+    }
+  }
+  for (const std::filesystem::path& place : places) {
+    for (const Contender& contender : AllContenders()) {
+      if (contender.package.empty() &&
+          std::filesystem::exists(place / contender.program, error)) {
+        return place;
+      }
+    }
+  }
+  return std::nullopt;
+}
+
 int List() {
   for (const Contender& contender : AllContenders()) {
     std::cout << contender.name << ": " << NameOf(contender.design) << "\n";
@@ -71,9 +97,10 @@ int List() {
 // A folder that is gone with its scope.
 class TemporaryFolder {
  public:
-  TemporaryFolder() {
+  // In $TMPDIR, which may be relative to `here`.
+  explicit TemporaryFolder(const std::filesystem::path& here) {
     const std::string base = Variable("TMPDIR");
-    path_ = absl::StrCat(base.empty() ? "/tmp" : base, "/brood-bench.XXXXXX");
+    path_ = here / (base.empty() ? "/tmp" : base) / "brood-bench.XXXXXX";
     made_ = mkdtemp(path_.data()) != nullptr;
   }
   TemporaryFolder(const TemporaryFolder&) = delete;
@@ -131,12 +158,15 @@ absl::Status Write(const std::filesystem::path& folder,
   return WriteWhole(folder / "report.json", JsonOf(report));
 }
 
-absl::StatusOr<BenchReport> Measure(const BenchOptions& options) {
-  const absl::StatusOr<SignalMask> mask = SignalMask::Block({SIGINT, SIGTERM});
+absl::StatusOr<BenchReport> Measure(const BenchOptions& options,
+                                    const std::filesystem::path& here) {
+  // A terminal that is closed ends none of the servers by itself.
+  const SignalSet stops = {SIGHUP, SIGINT, SIGTERM};
+  const absl::StatusOr<SignalMask> mask = SignalMask::Block(stops);
   if (!mask.ok()) return mask.status();
-  absl::StatusOr<SignalFd> stop = SignalFd::Create({SIGINT, SIGTERM});
+  absl::StatusOr<SignalFd> stop = SignalFd::Create(stops);
   if (!stop.ok()) return stop.status();
-  const TemporaryFolder folder;
+  const TemporaryFolder folder(here);
   if (!folder.made()) {
     return absl::UnavailableError(absl::StrCat("mkdtemp ", folder.path()));
   }
@@ -154,7 +184,7 @@ absl::StatusOr<BenchReport> Measure(const BenchOptions& options) {
   return RunBench(options, folder.path(), watch);
 }
 
-int Run(absl::Span<const std::string_view> args) {
+int Run(const std::string& program, absl::Span<const std::string_view> args) {
   const absl::StatusOr<BenchOptions> options = ParseBenchOptions(args);
   if (!options.ok()) return Fail(kUsageError, options.status().message());
   if (options->help) {
@@ -162,6 +192,16 @@ int Run(absl::Span<const std::string_view> args) {
     return 0;
   }
   if (options->list) return List();
+  std::error_code error;
+  const std::filesystem::path here = std::filesystem::current_path(error);
+  const std::optional<std::filesystem::path> servers = FindOwnServers(program);
+  if (servers.has_value()) std::filesystem::current_path(*servers, error);
+  if (!servers.has_value() || error) {
+    return Fail(kUsageError,
+                absl::StrCat("none of its own servers is in ", program,
+                             ".runfiles; `bazel run //tools:bench` builds and "
+                             "finds them"));
+  }
   if (!kOptimised) {
     std::cerr << "bench: built without optimisation: the figures mean little; "
                  "`bazel run` builds it with\n";
@@ -169,12 +209,11 @@ int Run(absl::Span<const std::string_view> args) {
   // As far as it goes: a crowd that does not fit says so in its row.
   (void)RaiseDescriptorLimit(11'000);
   const std::filesystem::path folder =
-      std::filesystem::path(Variable("BUILD_WORKING_DIRECTORY")) /
-      options->output_dir;
+      here / Variable("BUILD_WORKING_DIRECTORY") / options->output_dir;
   if (absl::Status s = MakeFolder(folder); !s.ok()) {
     return Fail(kWorldRefuses, s.message());
   }
-  absl::StatusOr<BenchReport> report = Measure(*options);
+  absl::StatusOr<BenchReport> report = Measure(*options, here);
   if (!report.ok()) {
     std::error_code not_empty;
     std::filesystem::remove(folder, not_empty);
@@ -204,5 +243,6 @@ int Run(absl::Span<const std::string_view> args) {
 }  // namespace brood
 
 int main(int argc, char** argv) {
-  return brood::Run(std::vector<std::string_view>(argv + 1, argv + argc));
+  return brood::Run(argv[0],
+                    std::vector<std::string_view>(argv + 1, argv + argc));
 }
