@@ -29,6 +29,7 @@
 #include "brood/tools/bench/bench_report.h"
 #include "brood/tools/bench/bench_run.h"
 #include "brood/tools/bench/bench_table.h"
+#include "brood/tools/bench/bench_words.h"
 #include "brood/tools/bench/contender.h"
 #include "brood/tools/bench/machine.h"
 #include "brood/tools/bench/measure_list.h"
@@ -213,6 +214,7 @@ int Run(const std::string& program, absl::Span<const std::string_view> args) {
   if (absl::Status s = MakeFolder(folder); !s.ok()) {
     return Fail(kWorldRefuses, s.message());
   }
+  const BenchReport::Machine::Load before = LoadOfThisMachine();
   absl::StatusOr<BenchReport> report = Measure(*options, here);
   if (!report.ok()) {
     std::error_code not_empty;
@@ -225,12 +227,21 @@ int Run(const std::string& program, absl::Span<const std::string_view> args) {
   report->machine = ThisMachine(
       Variable("BUILD_WORKSPACE_DIRECTORY"),
       absl::StrCat("bazel run //tools:bench -- ", absl::StrJoin(args, " ")));
+  report->machine.before = before;
+  report->machine.after = LoadOfThisMachine();
   if (absl::Status s = Write(folder, *report); !s.ok()) {
     return Fail(kWorldRefuses, s.message());
   }
   // On the terminal the first measure is enough.
   report->measures.resize(1);
   std::cout << MarkdownOf(*report) << "\n";
+  if (WasBusy(report->machine)) {
+    std::cout << "the machine was busy with other things before this began; "
+                 "the figures are theirs, too\n";
+  }
+  for (const std::string& what : report->left_out) {
+    std::cout << "left out: " << what << ": no time left\n";
+  }
   for (const BenchReport::Absent& absent : report->absent) {
     std::cout << "absent: " << absent.name << ": " << absent.why << "\n";
   }

@@ -63,15 +63,16 @@ std::string NoteOf(const BenchReport& report, const Row& row) {
   std::vector<std::string> notes;
   if (static_cast<int>(summary->rounds) < report.rounds) {
     notes.push_back(
-        absl::StrCat("of ", summary->rounds, " of ", report.rounds, " rounds"));
+        absl::StrCat("of ", summary->rounds, " of ", RoundsOf(report.rounds)));
   }
   if (!row.failure.empty()) {
     notes.push_back(absl::StrCat("in another: ", row.failure));
   }
   if (GeneratorWasBusy(row)) {
-    notes.push_back(absl::StrCat(
-        "the load generator was busy in ", row.generator_was_busy, " of ",
-        summary->rounds, " rounds, so the figure may be its own"));
+    notes.push_back(absl::StrCat("the load generator was busy in ",
+                                 row.generator_was_busy, " of ",
+                                 RoundsOf(static_cast<int>(summary->rounds)),
+                                 ", so the figure may be its own"));
   }
   return absl::StrJoin(notes, "; ");
 }

@@ -143,6 +143,11 @@ std::string JsonOfMeasure(const BenchReport& report, const Measure& measure) {
        {"comparisons", Lines(ComparisonsOf(report, measure))}});
 }
 
+std::string JsonOfLoad(const BenchReport::Machine::Load& load) {
+  return Object({{"average", NumberOrNull(load.average)},
+                 {"pressure_percent", NumberOrNull(load.pressure)}});
+}
+
 std::string JsonOfMachine(const BenchReport::Machine& machine) {
   return Object({{"processor", String(machine.processor)},
                  {"processors", absl::StrCat(machine.processors)},
@@ -150,7 +155,9 @@ std::string JsonOfMachine(const BenchReport::Machine& machine) {
                  {"kernel", String(machine.kernel)},
                  {"date", String(machine.date)},
                  {"commit", String(machine.commit)},
-                 {"command", String(machine.command)}});
+                 {"command", String(machine.command)},
+                 {"load_before", JsonOfLoad(machine.before)},
+                 {"load_after", JsonOfLoad(machine.after)}});
 }
 
 }  // namespace

@@ -36,14 +36,14 @@ std::vector<std::string> MeasureIds() {
   return ids;
 }
 
-absl::Status ReadNames(std::string_view flag, std::string_view value,
+// The table adds which flag it is.
+absl::Status ReadNames(std::string_view value,
                        const std::vector<std::string>& allowed,
                        std::vector<std::string>& names) {
   for (const std::string_view name : absl::StrSplit(value, ',')) {
     if (!absl::c_linear_search(allowed, name)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--", flag, "=", QuotedArgument(name), ": allowed is ",
-                       absl::StrJoin(allowed, ", ")));
+      return absl::InvalidArgumentError(absl::StrCat(
+          QuotedArgument(name), ": allowed is ", absl::StrJoin(allowed, ", ")));
     }
     names.emplace_back(name);
   }
@@ -76,7 +76,7 @@ FlagTable FlagsInto(BenchOptions& options) {
         .by_default = "all that this machine has",
         .parse =
             [&options](std::string_view value) {
-              return ReadNames("only", value, ContenderNames(), options.only);
+              return ReadNames(value, ContenderNames(), options.only);
             }},
        {.name = "measures",
         .value_name = "ID,...",
@@ -85,8 +85,7 @@ FlagTable FlagsInto(BenchOptions& options) {
         .by_default = "everything",
         .parse =
             [&options](std::string_view value) {
-              return ReadNames("measures", value, MeasureIds(),
-                               options.measures);
+              return ReadNames(value, MeasureIds(), options.measures);
             }},
        {.name = "output_dir",
         .value_name = "FOLDER",

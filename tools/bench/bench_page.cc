@@ -408,6 +408,8 @@ std::string HowOf(const BenchReport& report) {
            FigureOf(static_cast<double>(machine.memory_bytes), Unit::kBytes));
   }
   append("kernel", machine.kernel);
+  append("load before", LoadOf(machine.before));
+  append("load after, much of it its own", LoadOf(machine.after));
   append("date", machine.date);
   append("commit", machine.commit);
   append("command", machine.command);
@@ -446,8 +448,7 @@ std::string PageOf(const BenchReport& report) {
   std::string html(kHead);
   absl::StrAppend(
       &html, "<header>\n<h1>brood and its peers, measured</h1>\n",
-      "<p>Each figure is the median of ", report.rounds,
-      report.rounds == 1 ? " round" : " rounds",
+      "<p>Each figure is the median of ", RoundsOf(report.rounds),
       "; in each round all servers were measured, in a new order. Only servers "
       "of one design are compared. Two are told apart if no round of one is "
       "among those of the other, their medians are 3&#160;% apart, and they "
@@ -456,6 +457,13 @@ std::string PageOf(const BenchReport& report) {
       "three rounds are too few.</p>\n");
   if (report.quick) {
     absl::StrAppend(&html, "<p>This was a quick run: an indication.</p>\n");
+  }
+  if (WasBusy(report.machine)) {
+    absl::StrAppend(&html,
+                    "<p>The machine was busy with other things before this "
+                    "began (",
+                    Escaped(LoadOf(report.machine.before)),
+                    "): the figures are theirs, too.</p>\n");
   }
   absl::StrAppend(&html, "<p class=\"soft\">", Escaped(report.machine.date),
                   report.machine.date.empty() ? "" : " &#183; ",

@@ -176,6 +176,15 @@ TEST(BenchPageTest, WhatIsDoubtfulOrMissingIsSaid) {
   EXPECT_TRUE(absl::StrContains(page, "not installed; Debian has it in ncat"));
   EXPECT_TRUE(absl::StrContains(page, "too close to call"));
   EXPECT_TRUE(absl::StrContains(page, "18446744073709551615"));
+  EXPECT_TRUE(absl::StrContains(page, ">socat version 1.7.4.4<"));
+  EXPECT_FALSE(absl::StrContains(page, "was busy with other things"));
+  BenchReport busy = MadeUpReport();
+  busy.machine.before = {.average = 7};
+  busy.left_out = {"a crowd at socat"};
+  EXPECT_TRUE(absl::StrContains(PageOf(busy), "began (load average 7.00): "));
+  EXPECT_TRUE(absl::StrContains(
+      PageOf(busy),
+      "<dt>a crowd at socat</dt><dd>did not fit into the time</dd>"));
   BenchReport quick = MadeUpReport();
   quick.quick = true;
   quick.rounds = 2;

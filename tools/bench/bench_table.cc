@@ -90,7 +90,10 @@ std::string WhereOf(const BenchReport& report) {
         machine.kernel, machine.date,
         machine.commit.empty() ? "" : absl::StrCat("commit ", machine.commit),
         machine.command,
-        absl::StrCat(report.rounds, " rounds, medians",
+        WasBusy(machine) ? absl::StrCat("busy with other things before (",
+                                        LoadOf(machine.before), ")")
+                         : "",
+        absl::StrCat(RoundsOf(report.rounds), ", medians",
                      report.quick ? ", quick" : "", ", seed ", report.seed)}) {
     if (!part.empty()) parts.push_back(Escaped(part));
   }

@@ -78,6 +78,29 @@ std::string FigureOf(double value, Unit unit) {
   return "";
 }
 
+std::string LoadOf(const BenchReport::Machine::Load& load) {
+  std::string words;
+  if (load.average.has_value()) {
+    words = absl::StrFormat("load average %.2f", *load.average);
+  }
+  if (load.pressure.has_value()) {
+    absl::StrAppendFormat(&words,
+                          "%s%.0f %% of the time somebody waited for a "
+                          "processor",
+                          words.empty() ? "" : "; ", *load.pressure);
+  }
+  return words;
+}
+
+bool WasBusy(const BenchReport::Machine& machine) {
+  return machine.before.average.value_or(0) > 0.5 * machine.processors ||
+         machine.before.pressure.value_or(0) > 10;
+}
+
+std::string RoundsOf(int rounds) {
+  return absl::StrCat(rounds, rounds == 1 ? " round" : " rounds");
+}
+
 std::string SpreadOf(const Summary& summary, Unit unit) {
   return absl::StrCat(FigureOf(summary.least, unit), " .. ",
                       FigureOf(summary.greatest, unit));

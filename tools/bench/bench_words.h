@@ -27,6 +27,17 @@ namespace brood {
 // "6,814/s", "20.8 ms", "69.5 KiB", "699 MB/s", "12".
 std::string FigureOf(double value, Unit unit);
 
+// "load average 0.12; 3 % of the time somebody waited for a processor". Empty
+// if nothing is known.
+std::string LoadOf(const BenchReport::Machine::Load& load);
+
+// It had other things to do before the comparison began: more than a task for
+// every second processor, or one waited in a tenth of the time.
+bool WasBusy(const BenchReport::Machine& machine);
+
+// "1 round", "5 rounds".
+std::string RoundsOf(int rounds);
+
 // "5,931/s .. 7,002/s".
 std::string SpreadOf(const Summary& summary, Unit unit);
 

@@ -64,9 +64,27 @@ TEST(BenchWordsTest, AFigureHasThreeDigitsAndTheUnitThatSuitsIt) {
        }) {
     EXPECT_EQ(FigureOf(c.value, c.unit), c.words);
   }
+  EXPECT_EQ(RoundsOf(1), "1 round");
+  EXPECT_EQ(RoundsOf(5), "5 rounds");
   EXPECT_EQ(SpreadOf({.median = 2, .least = 1, .greatest = 1000, .rounds = 3},
                      Unit::kCount),
             "1 .. 1,000");
+}
+
+TEST(BenchWordsTest, AMachineIsBusyByWhatItDidBefore) {
+  EXPECT_EQ(LoadOf({}), "");
+  EXPECT_EQ(LoadOf({.average = 0.125, .pressure = 3.4}),
+            "load average 0.12; 3 % of the time somebody waited for a "
+            "processor");
+  EXPECT_EQ(LoadOf({.pressure = 3.4}),
+            "3 % of the time somebody waited for a processor");
+  const auto busy = [](BenchReport::Machine::Load before) {
+    return WasBusy({.processors = 2, .before = before, .after = {9, 99}});
+  };
+  EXPECT_FALSE(busy({}));
+  EXPECT_FALSE(busy({.average = 0.9, .pressure = 9}));
+  EXPECT_TRUE(busy({.average = 1.1}));
+  EXPECT_TRUE(busy({.average = 0, .pressure = 11}));
 }
 
 TEST(BenchWordsTest, ARatioHasTheDigitsThatTellItFromOne) {
