@@ -170,7 +170,8 @@ std::string JsonOf(const BenchReport& report) {
                               {"origin", String(NameOf(server.origin))},
                               {"design", String(NameOf(server.design))},
                               {"command", String(server.command)},
-                              {"config", String(server.config)}}));
+                              {"config", String(server.config)},
+                              {"version", String(server.version)}}));
   }
   std::vector<std::string> absent;
   absent.reserve(report.absent.size());

@@ -82,8 +82,8 @@ TEST(BenchJsonTest, ALittleReportInFull) {
             R"("load_before":{"average":0.5,"pressure_percent":null},)"
             R"("load_after":{"average":null,"pressure_percent":7}},)"
             R"("rounds":3,"seed":"7","quick":false,"servers":[
-{"name":"a","origin":"brood","design":"a process for each connection","command":"a -x","config":""},
-{"name":"b","origin":"peer","design":"a process for each connection","command":"","config":"c\u000a"}
+{"name":"a","origin":"brood","design":"a process for each connection","command":"a -x","config":"","version":""},
+{"name":"b","origin":"peer","design":"a process for each connection","command":"","config":"c\u000a","version":"1.0"}
 ],"absent":[
 {"name":"d","why":"\"no\""}
 ],"measures":[

@@ -420,12 +420,19 @@ std::string HowOf(const BenchReport& report) {
 
 std::string ServersOf(const BenchReport& report) {
   std::string html =
-      "<section id=\"servers\">\n<h2>How each server was started</h2>\n";
+      "<section id=\"servers\">\n<h2>How each server was started</h2>\n"
+      "<p class=\"soft\">As it was when it first ran; each later start had a "
+      "port and a folder of its own. {port}, {folder} and {user} are of one "
+      "that never ran.</p>\n";
   for (const BenchReport::Server& server : report.servers) {
     absl::StrAppend(&html, "<details>\n<summary>", Escaped(server.name),
                     " <span>", Escaped(NameOf(server.design)),
                     "</span></summary>\n<pre class=\"command\">",
                     Escaped(server.command), "</pre>\n");
+    if (!server.version.empty()) {
+      absl::StrAppend(&html, "<p class=\"soft\">", Escaped(server.version),
+                      "</p>\n");
+    }
     if (!server.config.empty()) {
       absl::StrAppend(&html,
                       "<p class=\"soft\">and its configuration:</p>\n"

@@ -110,7 +110,9 @@ TEST(BenchPageTest, EveryTextOfTheReportIsText) {
   BenchReport report;
   report.machine = {bad, 1, 1, bad, bad, bad, bad};
   report.rounds = 3;
-  report.servers = {{.name = bad, .command = bad, .config = bad}};
+  report.servers = {
+      {.name = bad, .command = bad, .config = bad, .version = bad}};
+  report.left_out = {bad};
   report.absent = {{.name = bad, .why = bad}};
   report.measures = {{.id = bad, .title = bad, .how = bad}};
   report.measures[0].rows = {{.server = bad, .samples = {1, 2, 3}},

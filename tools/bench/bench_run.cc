@@ -28,6 +28,8 @@
 #include "brood/tools/bench/measure_list.h"
 #include "brood/tools/bench/measures.h"
 #include "brood/tools/bench/started_server.h"
+#include "brood/tools/bench/turn_times.h"
+#include "brood/tools/check/run_program.h"
 
 namespace brood {
 namespace {
@@ -47,6 +49,16 @@ std::optional<std::string> Locate(const Contender& contender) {
   std::error_code error;
   if (!std::filesystem::exists(contender.program, error)) return std::nullopt;
   return contender.program;
+}
+
+// The first line it says that has a number with a point in it, of what it is;
+// empty if there is none.
+std::string VersionOf(const Contender& contender, const std::string& program) {
+  if (contender.asked_for_version.empty()) return "";
+  const absl::StatusOr<ProgramRun> run =
+      RunProgram({program, contender.asked_for_version}, "/");
+  if (!run.ok()) return "";
+  return VersionIn(absl::StrCat(run->out, "\n", run->err));
 }
 
 class Bench {
@@ -108,7 +120,8 @@ class Bench {
            .origin = contender.origin,
            .design = contender.design,
            .command = absl::StrJoin(CommandOf(contender, places), " "),
-           .config = ConfigOf(contender, places)});
+           .config = ConfigOf(contender, places),
+           .version = VersionOf(contender, *program)});
       chosen_.push_back({contender, *program});
     }
     for (const MeasureKind& kind : AllMeasures()) {

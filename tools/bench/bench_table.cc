@@ -115,7 +115,20 @@ std::string MarkdownOf(const BenchReport& report) {
     }
     absl::StrAppend(&text, "\n");
   }
-  return absl::StrCat(text, WhereOf(report));
+  absl::StrAppend(&text, WhereOf(report));
+  if (report.servers.empty()) return text;
+  absl::StrAppend(&text,
+                  "\nStarted first as follows; each later start had a port and "
+                  "a folder of its own. {port}, {folder} and {user} are of one "
+                  "that never ran.\n\n");
+  for (const BenchReport::Server& server : report.servers) {
+    absl::StrAppend(&text, "- ", Escaped(server.name), ": ",
+                    Escaped(server.command), server.version.empty() ? "" : " (",
+                    Escaped(server.version), server.version.empty() ? "" : ")",
+                    server.config.empty() ? "" : "; its configuration: ",
+                    Escaped(server.config), "\n");
+  }
+  return text;
 }
 
 }  // namespace brood
