@@ -179,6 +179,11 @@ std::string JsonOf(const BenchReport& report) {
     absent.push_back(
         Object({{"name", String(one.name)}, {"why", String(one.why)}}));
   }
+  std::vector<std::string> left_out;
+  left_out.reserve(report.left_out.size());
+  for (const std::string& what : report.left_out) {
+    left_out.push_back(String(what));
+  }
   std::vector<std::string> measures;
   measures.reserve(report.measures.size());
   for (const Measure& measure : report.measures) {
@@ -190,6 +195,7 @@ std::string JsonOf(const BenchReport& report) {
                               {"quick", Bool(report.quick)},
                               {"servers", Lines(servers)},
                               {"absent", Lines(absent)},
+                              {"left_out", Lines(left_out)},
                               {"measures", Lines(measures)}}),
                       "\n");
 }

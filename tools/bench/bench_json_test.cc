@@ -86,6 +86,8 @@ TEST(BenchJsonTest, ALittleReportInFull) {
 {"name":"b","origin":"peer","design":"a process for each connection","command":"","config":"c\u000a","version":"1.0"}
 ],"absent":[
 {"name":"d","why":"\"no\""}
+],"left_out":[
+"e"
 ],"measures":[
 {"id":"zombies","title":"Zombies","how":"Counted.","unit":"count","better":"less",)"
             R"("finding":"a: unknown, and nobody to compare it with","rows":[

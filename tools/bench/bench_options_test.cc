@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/status_matchers.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -59,6 +60,8 @@ TEST(BenchOptionsTest, QuickIsThreeRoundsUnlessTheyAreGiven) {
   ASSERT_THAT(Parse({"--quick"}), IsOk());
   EXPECT_EQ(Parse({"--quick"})->rounds, 3);
   EXPECT_EQ(Parse({"--rounds=7", "--quick"})->rounds, 7);
+  EXPECT_LT(Parse({"--rounds=7", "--quick"})->time_limit, absl::Minutes(2));
+  EXPECT_EQ(Parse({"--rounds=7"})->time_limit, absl::InfiniteDuration());
 }
 
 TEST(BenchOptionsTest, ANameThatIsNoneIsToldWhichThereAre) {

@@ -382,8 +382,12 @@ std::string TableOf(const BenchReport& report,
 }
 
 std::string AbsentOf(const BenchReport& report) {
-  if (report.absent.empty()) return "";
+  if (report.absent.empty() && report.left_out.empty()) return "";
   std::string html = "<section id=\"absent\">\n<h2>Not measured</h2>\n<dl>\n";
+  for (const std::string& what : report.left_out) {
+    absl::StrAppend(&html, "<dt>", Escaped(what),
+                    "</dt><dd>did not fit into the time</dd>\n");
+  }
   for (const BenchReport::Absent& absent : report.absent) {
     absl::StrAppend(&html, "<dt>", Escaped(absent.name), "</dt><dd>",
                     Escaped(absent.why), "</dd>\n");
@@ -477,7 +481,7 @@ std::string PageOf(const BenchReport& report) {
                   "<a href=\"#how\">where and how</a> &#183; "
                   "<a href=\"#figures\">all figures</a> &#183; "
                   "<a href=\"#servers\">servers</a>");
-  if (!report.absent.empty()) {
+  if (!report.absent.empty() || !report.left_out.empty()) {
     absl::StrAppend(&html, " &#183; <a href=\"#absent\">not measured</a>");
   }
   absl::StrAppend(&html, "</p>\n</header>\n<ul class=\"contents\">\n");

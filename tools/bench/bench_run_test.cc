@@ -13,6 +13,7 @@
 #include "absl/status/status_matchers.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "brood/tools/bench/bench_options.h"
 #include "brood/tools/bench/bench_report.h"
 #include "brood/tools/bench/samples.h"
@@ -25,9 +26,11 @@ namespace {
 using ::absl_testing::IsOk;
 using ::absl_testing::StatusIs;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
+using ::testing::UnorderedElementsAre;
 
 std::string Folder() {
   std::string folder = absl::StrCat(getenv("TEST_TMPDIR"), "/run.XXXXXX");

@@ -107,8 +107,12 @@ std::string MarkdownOf(const BenchReport& report) {
   for (const Measure& measure : report.measures) {
     absl::StrAppend(&text, TableOf(report, measure));
   }
-  if (!report.absent.empty()) {
+  if (!report.absent.empty() || !report.left_out.empty()) {
     absl::StrAppend(&text, "Not measured:\n\n");
+    for (const std::string& what : report.left_out) {
+      absl::StrAppend(&text, "- ", Escaped(what),
+                      ": did not fit into the time\n");
+    }
     for (const BenchReport::Absent& absent : report.absent) {
       absl::StrAppend(&text, "- ", Escaped(absent.name), ": ",
                       Escaped(absent.why), "\n");
