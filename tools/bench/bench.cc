@@ -22,12 +22,14 @@
 #include "brood/signal/mask.h"
 #include "brood/signal/signal_event.h"
 #include "brood/signal/signal_fd.h"
+#include "brood/signal/signal_set.h"
 #include "brood/tools/bench/bench_json.h"
 #include "brood/tools/bench/bench_options.h"
 #include "brood/tools/bench/bench_page.h"
 #include "brood/tools/bench/bench_report.h"
 #include "brood/tools/bench/bench_run.h"
 #include "brood/tools/bench/bench_table.h"
+#include "brood/tools/bench/bench_words.h"
 #include "brood/tools/bench/contender.h"
 #include "brood/tools/bench/machine.h"
 #include "brood/tools/bench/measure_list.h"
@@ -57,6 +59,31 @@ std::string Variable(const char* name) {
   return value == nullptr ? "" : value;
 }
 
+// Where its own servers are: here, as `bazel run` has it, or in the runfiles
+// beside the program. Nothing if they are nowhere.
+std::optional<std::filesystem::path> FindOwnServers(
+    const std::filesystem::path& program) {
+  std::vector<std::filesystem::path> places = {"."};
+  std::error_code error;
+  for (const std::filesystem::path& beside :
+       {program, std::filesystem::read_symlink("/proc/self/exe", error)}) {
+    const std::filesystem::path runfiles = beside.string() + ".runfiles";
+    for (std::filesystem::directory_iterator entry(runfiles, error), end;
+         !error && entry != end; entry.increment(error)) {
+      places.push_back(entry->path());
+    }
+  }
+  for (const std::filesystem::path& place : places) {
+    for (const Contender& contender : AllContenders()) {
+      if (contender.package.empty() &&
+          std::filesystem::exists(place / contender.program, error)) {
+        return place;
+      }
+    }
+  }
+  return std::nullopt;
+}
+
 int List() {
   for (const Contender& contender : AllContenders()) {
     std::cout << contender.name << ": " << NameOf(contender.design) << "\n";
@@ -71,9 +98,10 @@ int List() {
 // A folder that is gone with its scope.
 class TemporaryFolder {
  public:
-  TemporaryFolder() {
+  // In $TMPDIR, which may be relative to `here`.
+  explicit TemporaryFolder(const std::filesystem::path& here) {
     const std::string base = Variable("TMPDIR");
-    path_ = absl::StrCat(base.empty() ? "/tmp" : base, "/brood-bench.XXXXXX");
+    path_ = here / (base.empty() ? "/tmp" : base) / "brood-bench.XXXXXX";
     made_ = mkdtemp(path_.data()) != nullptr;
   }
   TemporaryFolder(const TemporaryFolder&) = delete;
@@ -131,12 +159,15 @@ absl::Status Write(const std::filesystem::path& folder,
   return WriteWhole(folder / "report.json", JsonOf(report));
 }
 
-absl::StatusOr<BenchReport> Measure(const BenchOptions& options) {
-  const absl::StatusOr<SignalMask> mask = SignalMask::Block({SIGINT, SIGTERM});
+absl::StatusOr<BenchReport> Measure(const BenchOptions& options,
+                                    const std::filesystem::path& here) {
+  // A terminal that is closed ends none of the servers by itself.
+  const SignalSet stops = {SIGHUP, SIGINT, SIGTERM};
+  const absl::StatusOr<SignalMask> mask = SignalMask::Block(stops);
   if (!mask.ok()) return mask.status();
-  absl::StatusOr<SignalFd> stop = SignalFd::Create({SIGINT, SIGTERM});
+  absl::StatusOr<SignalFd> stop = SignalFd::Create(stops);
   if (!stop.ok()) return stop.status();
-  const TemporaryFolder folder;
+  const TemporaryFolder folder(here);
   if (!folder.made()) {
     return absl::UnavailableError(absl::StrCat("mkdtemp ", folder.path()));
   }
@@ -154,7 +185,7 @@ absl::StatusOr<BenchReport> Measure(const BenchOptions& options) {
   return RunBench(options, folder.path(), watch);
 }
 
-int Run(absl::Span<const std::string_view> args) {
+int Run(const std::string& program, absl::Span<const std::string_view> args) {
   const absl::StatusOr<BenchOptions> options = ParseBenchOptions(args);
   if (!options.ok()) return Fail(kUsageError, options.status().message());
   if (options->help) {
@@ -162,6 +193,16 @@ int Run(absl::Span<const std::string_view> args) {
     return 0;
   }
   if (options->list) return List();
+  std::error_code error;
+  const std::filesystem::path here = std::filesystem::current_path(error);
+  const std::optional<std::filesystem::path> servers = FindOwnServers(program);
+  if (servers.has_value()) std::filesystem::current_path(*servers, error);
+  if (!servers.has_value() || error) {
+    return Fail(kUsageError,
+                absl::StrCat("none of its own servers is in ", program,
+                             ".runfiles; `bazel run //tools:bench` builds and "
+                             "finds them"));
+  }
   if (!kOptimised) {
     std::cerr << "bench: built without optimisation: the figures mean little; "
                  "`bazel run` builds it with\n";
@@ -169,12 +210,12 @@ int Run(absl::Span<const std::string_view> args) {
   // As far as it goes: a crowd that does not fit says so in its row.
   (void)RaiseDescriptorLimit(11'000);
   const std::filesystem::path folder =
-      std::filesystem::path(Variable("BUILD_WORKING_DIRECTORY")) /
-      options->output_dir;
+      here / Variable("BUILD_WORKING_DIRECTORY") / options->output_dir;
   if (absl::Status s = MakeFolder(folder); !s.ok()) {
     return Fail(kWorldRefuses, s.message());
   }
-  absl::StatusOr<BenchReport> report = Measure(*options);
+  const BenchReport::Machine::Load before = LoadOfThisMachine();
+  absl::StatusOr<BenchReport> report = Measure(*options, here);
   if (!report.ok()) {
     std::error_code not_empty;
     std::filesystem::remove(folder, not_empty);
@@ -186,12 +227,21 @@ int Run(absl::Span<const std::string_view> args) {
   report->machine = ThisMachine(
       Variable("BUILD_WORKSPACE_DIRECTORY"),
       absl::StrCat("bazel run //tools:bench -- ", absl::StrJoin(args, " ")));
+  report->machine.before = before;
+  report->machine.after = LoadOfThisMachine();
   if (absl::Status s = Write(folder, *report); !s.ok()) {
     return Fail(kWorldRefuses, s.message());
   }
   // On the terminal the first measure is enough.
   report->measures.resize(1);
   std::cout << MarkdownOf(*report) << "\n";
+  if (WasBusy(report->machine)) {
+    std::cout << "the machine was busy with other things before this began; "
+                 "the figures are theirs, too\n";
+  }
+  for (const std::string& what : report->left_out) {
+    std::cout << "left out: " << what << ": no time left\n";
+  }
   for (const BenchReport::Absent& absent : report->absent) {
     std::cout << "absent: " << absent.name << ": " << absent.why << "\n";
   }
@@ -204,5 +254,6 @@ int Run(absl::Span<const std::string_view> args) {
 }  // namespace brood
 
 int main(int argc, char** argv) {
-  return brood::Run(std::vector<std::string_view>(argv + 1, argv + argc));
+  return brood::Run(argv[0],
+                    std::vector<std::string_view>(argv + 1, argv + argc));
 }

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "brood/tools/bench/bench_report.h"
@@ -55,35 +56,40 @@ bool GeneratorWasBusy(const Row& row) {
 std::string NoteOf(const BenchReport& report, const Row& row) {
   const std::optional<Summary> summary = Summarise(row.samples);
   if (!summary.has_value()) {
+    if (absl::StartsWith(row.failure, "not measured: ")) return row.failure;
     return absl::StrCat("no figure: ",
                         row.failure.empty() ? "not measured" : row.failure);
   }
   std::vector<std::string> notes;
   if (static_cast<int>(summary->rounds) < report.rounds) {
     notes.push_back(
-        absl::StrCat("of ", summary->rounds, " of ", report.rounds, " rounds"));
+        absl::StrCat("of ", summary->rounds, " of ", RoundsOf(report.rounds)));
   }
   if (!row.failure.empty()) {
     notes.push_back(absl::StrCat("in another: ", row.failure));
   }
   if (GeneratorWasBusy(row)) {
-    notes.push_back(absl::StrCat(
-        "the load generator was busy in ", row.generator_was_busy, " of ",
-        summary->rounds, " rounds, so the figure may be its own"));
+    notes.push_back(absl::StrCat("the load generator was busy in ",
+                                 row.generator_was_busy, " of ",
+                                 RoundsOf(static_cast<int>(summary->rounds)),
+                                 ", so the figure may be its own"));
   }
   return absl::StrJoin(notes, "; ");
 }
 
 // Who is beside whom in the order by chance. Of the floor the verdict tells.
-void NoteTies(Findings& findings) {
+void NoteTies(const RoundNoise& noise, Findings& findings) {
   for (size_t i = 1; i < findings.ranks.size(); ++i) {
     const Rank& before = findings.ranks[i - 1];
     Rank& rank = findings.ranks[i];
     if (!rank.summary.has_value() || before.row == findings.floor ||
-        rank.row == findings.floor ||
-        !Compare(rank.row->samples, before.row->samples).too_close) {
+        rank.row == findings.floor) {
       continue;
     }
+    const Comparison comparison =
+        Compare(rank.row->samples, before.row->samples, noise);
+    // Of too few rounds the number is noted.
+    if (!comparison.too_close || comparison.too_few_rounds) continue;
     absl::StrAppend(&rank.note, rank.note.empty() ? "" : "; ",
                     "too close to call with ", before.row->server);
   }
@@ -155,14 +161,19 @@ std::string SentenceOf(const BenchReport& report, const Measure& measure,
   std::vector<std::string> told;
   std::vector<std::string> alike;
   std::vector<std::string> close;
+  std::vector<std::string> too_few;
+  const RoundNoise noise = NoiseOf(measure);
   for (const Other& other : others) {
     const std::string name = absl::StrCat(other.row->server, other.after);
     if (IsNone(brood->samples) && IsNone(other.row->samples)) {
       alike.push_back(name);
       continue;
     }
-    const Comparison comparison = Compare(brood->samples, other.row->samples);
-    if (comparison.too_close) {
+    const Comparison comparison =
+        Compare(brood->samples, other.row->samples, noise);
+    if (comparison.too_few_rounds) {
+      too_few.push_back(name);
+    } else if (comparison.too_close) {
       close.push_back(name);
     } else if (comparison.ratio <= 0) {
       told.push_back(
@@ -190,6 +201,11 @@ std::string SentenceOf(const BenchReport& report, const Measure& measure,
                                  parts.empty() ? ": " : " it is ",
                                  "too close to call"));
   }
+  if (!too_few.empty()) {
+    parts.push_back(absl::StrCat("against ", absl::StrJoin(too_few, " and "),
+                                 parts.empty() ? ": " : " there are ",
+                                 "too few rounds"));
+  }
   std::string sentence =
       absl::StrCat(brood->server, " ", absl::StrJoin(parts, "; "));
   const bool limited =
@@ -212,9 +228,17 @@ BenchReport::Server ServerOf(const BenchReport& report, const Row& row) {
   return {.name = row.server};
 }
 
+RoundNoise NoiseOf(const Measure& measure) {
+  std::vector<Samples> contenders;
+  contenders.reserve(measure.rows.size());
+  for (const Row& row : measure.rows) contenders.push_back(row.samples);
+  return NoiseOf(contenders);
+}
+
 std::vector<Findings> FindingsOf(const BenchReport& report,
                                  const Measure& measure) {
   std::vector<Findings> all;
+  const RoundNoise noise = NoiseOf(measure);
   for (const Design design : {Design::kFork, Design::kProgram, Design::kPrefork,
                               Design::kIterative}) {
     Findings findings = {.design = design};
@@ -242,9 +266,9 @@ std::vector<Findings> FindingsOf(const BenchReport& report,
         continue;
       }
       rank.verdict =
-          VerdictOf(rank.row->samples, floor->samples, floor->server);
+          VerdictOf(rank.row->samples, floor->samples, floor->server, noise);
     }
-    NoteTies(findings);
+    NoteTies(noise, findings);
     findings.sentence = SentenceOf(report, measure, findings);
     all.push_back(std::move(findings));
   }

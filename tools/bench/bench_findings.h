@@ -60,6 +60,9 @@ std::vector<Findings> FindingsOf(const BenchReport& report,
 BenchReport::Server ServerOf(const BenchReport& report,
                              const BenchReport::Row& row);
 
+// How much the rounds of a measure differ, of all its servers.
+RoundNoise NoiseOf(const BenchReport::Measure& measure);
+
 // The sentence of the first in which one of brood's has a figure; else of the
 // first.
 std::string HeadlineOf(const std::vector<Findings>& findings);

@@ -75,7 +75,7 @@ TEST(BenchFindingsTest, TheSentenceFollowsFromTheFigures) {
   EXPECT_EQ(FindingsOf(report, report.measures[0])[1].sentence,
             "brood-cat against tcpserver: too close to call");
   EXPECT_EQ(FindingsOf(report, report.measures[0])[2].sentence,
-            "brood-prefork serves 0.91 of what floor-prefork does (but the "
+            "brood-prefork serves 0.78 of what floor-prefork does (but the "
             "load generator may have been the limit)");
   EXPECT_EQ(FindingsOf(report, report.measures[0])[3].sentence,
             "brood-iterative: 19,000/s, and nobody to compare it with");
@@ -116,6 +116,8 @@ TEST(BenchFindingsTest, WithoutAnyFigureItSaysSo) {
   EXPECT_EQ(findings[0].sentence, "no figures");
   EXPECT_EQ(findings[0].ranks[0].note, "no figure: not measured");
   EXPECT_EQ(findings[0].ranks[0].origin, Origin::kPeer);
+  const Measure why = {.rows = {{.server = "a", .failure = "not measured: x"}}};
+  EXPECT_EQ(FindingsOf(report, why)[0].ranks[0].note, "not measured: x");
 }
 
 }  // namespace

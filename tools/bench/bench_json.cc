@@ -105,6 +105,7 @@ std::string JsonOfRow(const Row& row) {
 std::vector<std::string> ComparisonsOf(const BenchReport& report,
                                        const Measure& measure) {
   std::vector<std::string> comparisons;
+  const RoundNoise noise = NoiseOf(measure);
   for (size_t i = 0; i < measure.rows.size(); ++i) {
     for (size_t j = i + 1; j < measure.rows.size(); ++j) {
       const Row& first = measure.rows[i];
@@ -114,11 +115,13 @@ std::vector<std::string> ComparisonsOf(const BenchReport& report,
           !Summarise(second.samples).has_value()) {
         continue;
       }
-      const Comparison comparison = Compare(first.samples, second.samples);
+      const Comparison comparison =
+          Compare(first.samples, second.samples, noise);
       comparisons.push_back(
           Object({{"first", String(first.server)},
                   {"second", String(second.server)},
                   {"ratio", Number(comparison.ratio)},
+                  {"too_few_rounds", Bool(comparison.too_few_rounds)},
                   {"too_close", Bool(comparison.too_close)}}));
     }
   }
@@ -140,6 +143,11 @@ std::string JsonOfMeasure(const BenchReport& report, const Measure& measure) {
        {"comparisons", Lines(ComparisonsOf(report, measure))}});
 }
 
+std::string JsonOfLoad(const BenchReport::Machine::Load& load) {
+  return Object({{"average", NumberOrNull(load.average)},
+                 {"pressure_percent", NumberOrNull(load.pressure)}});
+}
+
 std::string JsonOfMachine(const BenchReport::Machine& machine) {
   return Object({{"processor", String(machine.processor)},
                  {"processors", absl::StrCat(machine.processors)},
@@ -147,7 +155,9 @@ std::string JsonOfMachine(const BenchReport::Machine& machine) {
                  {"kernel", String(machine.kernel)},
                  {"date", String(machine.date)},
                  {"commit", String(machine.commit)},
-                 {"command", String(machine.command)}});
+                 {"command", String(machine.command)},
+                 {"load_before", JsonOfLoad(machine.before)},
+                 {"load_after", JsonOfLoad(machine.after)}});
 }
 
 }  // namespace
@@ -160,13 +170,19 @@ std::string JsonOf(const BenchReport& report) {
                               {"origin", String(NameOf(server.origin))},
                               {"design", String(NameOf(server.design))},
                               {"command", String(server.command)},
-                              {"config", String(server.config)}}));
+                              {"config", String(server.config)},
+                              {"version", String(server.version)}}));
   }
   std::vector<std::string> absent;
   absent.reserve(report.absent.size());
   for (const BenchReport::Absent& one : report.absent) {
     absent.push_back(
         Object({{"name", String(one.name)}, {"why", String(one.why)}}));
+  }
+  std::vector<std::string> left_out;
+  left_out.reserve(report.left_out.size());
+  for (const std::string& what : report.left_out) {
+    left_out.push_back(String(what));
   }
   std::vector<std::string> measures;
   measures.reserve(report.measures.size());
@@ -179,6 +195,7 @@ std::string JsonOf(const BenchReport& report) {
                               {"quick", Bool(report.quick)},
                               {"servers", Lines(servers)},
                               {"absent", Lines(absent)},
+                              {"left_out", Lines(left_out)},
                               {"measures", Lines(measures)}}),
                       "\n");
 }

@@ -63,7 +63,10 @@ TEST(BenchJsonTest, ALittleReportInFull) {
   BenchReport report = {
       .machine = {.kernel = "Linux 6.18"}, .rounds = 3, .seed = 7};
   report.servers = {{.name = "a", .origin = Origin::kBrood, .command = "a -x"},
-                    {.name = "b", .config = "c\n"}};
+                    {.name = "b", .config = "c\n", .version = "1.0"}};
+  report.left_out = {"e"};
+  report.machine.before.average = 0.5;
+  report.machine.after.pressure = 7;
   report.absent = {{.name = "d", .why = "\"no\""}};
   report.measures = {{.id = "zombies",
                       .title = "Zombies",
@@ -75,12 +78,16 @@ TEST(BenchJsonTest, ALittleReportInFull) {
       {.server = "b", .generator_was_busy = 1, .failure = "gone"}};
   EXPECT_EQ(JsonOf(report),
             R"({"machine":{"processor":"","processors":0,"memory_bytes":0,)"
-            R"("kernel":"Linux 6.18","date":"","commit":"","command":""},)"
+            R"("kernel":"Linux 6.18","date":"","commit":"","command":"",)"
+            R"("load_before":{"average":0.5,"pressure_percent":null},)"
+            R"("load_after":{"average":null,"pressure_percent":7}},)"
             R"("rounds":3,"seed":"7","quick":false,"servers":[
-{"name":"a","origin":"brood","design":"a process for each connection","command":"a -x","config":""},
-{"name":"b","origin":"peer","design":"a process for each connection","command":"","config":"c\u000a"}
+{"name":"a","origin":"brood","design":"a process for each connection","command":"a -x","config":"","version":""},
+{"name":"b","origin":"peer","design":"a process for each connection","command":"","config":"c\u000a","version":"1.0"}
 ],"absent":[
 {"name":"d","why":"\"no\""}
+],"left_out":[
+"e"
 ],"measures":[
 {"id":"zombies","title":"Zombies","how":"Counted.","unit":"count","better":"less",)"
             R"("finding":"a: unknown, and nobody to compare it with","rows":[
@@ -99,8 +106,9 @@ TEST(BenchJsonTest, NoneAgainstSomeIsARatioThatIsNotKnown) {
   report.measures = {{.id = "zombies"}};
   report.measures[0].rows = {{.server = "a", .samples = {9, 8, 9}},
                              {.server = "b", .samples = {0, 0, 0}}};
-  EXPECT_TRUE(
-      absl::StrContains(JsonOf(report), R"("ratio":null,"too_close":false)"));
+  EXPECT_TRUE(absl::StrContains(JsonOf(report),
+                                R"("ratio":null,"too_few_rounds":false,)"
+                                R"("too_close":false)"));
 }
 
 }  // namespace

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 
 namespace brood {
@@ -29,6 +30,8 @@ namespace brood {
 struct BenchOptions {
   // Shorter looks, so that it is over in two minutes.
   bool quick = false;
+  // When it would be over, no other turn begins.
+  absl::Duration time_limit = absl::InfiniteDuration();
   int rounds = 5;
   // Names of contenders; all if empty.
   std::vector<std::string> only = {};

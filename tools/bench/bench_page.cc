@@ -382,8 +382,12 @@ std::string TableOf(const BenchReport& report,
 }
 
 std::string AbsentOf(const BenchReport& report) {
-  if (report.absent.empty()) return "";
+  if (report.absent.empty() && report.left_out.empty()) return "";
   std::string html = "<section id=\"absent\">\n<h2>Not measured</h2>\n<dl>\n";
+  for (const std::string& what : report.left_out) {
+    absl::StrAppend(&html, "<dt>", Escaped(what),
+                    "</dt><dd>did not fit into the time</dd>\n");
+  }
   for (const BenchReport::Absent& absent : report.absent) {
     absl::StrAppend(&html, "<dt>", Escaped(absent.name), "</dt><dd>",
                     Escaped(absent.why), "</dd>\n");
@@ -408,6 +412,8 @@ std::string HowOf(const BenchReport& report) {
            FigureOf(static_cast<double>(machine.memory_bytes), Unit::kBytes));
   }
   append("kernel", machine.kernel);
+  append("load before", LoadOf(machine.before));
+  append("load after, much of it its own", LoadOf(machine.after));
   append("date", machine.date);
   append("commit", machine.commit);
   append("command", machine.command);
@@ -418,12 +424,19 @@ std::string HowOf(const BenchReport& report) {
 
 std::string ServersOf(const BenchReport& report) {
   std::string html =
-      "<section id=\"servers\">\n<h2>How each server was started</h2>\n";
+      "<section id=\"servers\">\n<h2>How each server was started</h2>\n"
+      "<p class=\"soft\">As it was when it first ran; each later start had a "
+      "port and a folder of its own. {port}, {folder} and {user} are of one "
+      "that never ran.</p>\n";
   for (const BenchReport::Server& server : report.servers) {
     absl::StrAppend(&html, "<details>\n<summary>", Escaped(server.name),
                     " <span>", Escaped(NameOf(server.design)),
                     "</span></summary>\n<pre class=\"command\">",
                     Escaped(server.command), "</pre>\n");
+    if (!server.version.empty()) {
+      absl::StrAppend(&html, "<p class=\"soft\">", Escaped(server.version),
+                      "</p>\n");
+    }
     if (!server.config.empty()) {
       absl::StrAppend(&html,
                       "<p class=\"soft\">and its configuration:</p>\n"
@@ -446,22 +459,29 @@ std::string PageOf(const BenchReport& report) {
   std::string html(kHead);
   absl::StrAppend(
       &html, "<header>\n<h1>brood and its peers, measured</h1>\n",
-      "<p>Each figure is the median of ", report.rounds,
-      report.rounds == 1 ? " round" : " rounds",
+      "<p>Each figure is the median of ", RoundsOf(report.rounds),
       "; in each round all servers were measured, in a new order. Only servers "
-      "of one design are compared. Where the rounds do not tell two apart by "
-      "3&#160;% with 99&#160;% confidence, it is too close to call",
-      report.rounds < 3 ? ", and fewer than three rounds never do" : "",
-      ".</p>\n");
+      "of one design are compared. Two are told apart if no round of one is "
+      "among those of the other, their medians are 3&#160;% apart, and they "
+      "differ with 99&#160;% confidence, given how much the rounds of all "
+      "servers of that measure do; else it is too close to call. Fewer than "
+      "three rounds are too few.</p>\n");
   if (report.quick) {
     absl::StrAppend(&html, "<p>This was a quick run: an indication.</p>\n");
+  }
+  if (WasBusy(report.machine)) {
+    absl::StrAppend(&html,
+                    "<p>The machine was busy with other things before this "
+                    "began (",
+                    Escaped(LoadOf(report.machine.before)),
+                    "): the figures are theirs, too.</p>\n");
   }
   absl::StrAppend(&html, "<p class=\"soft\">", Escaped(report.machine.date),
                   report.machine.date.empty() ? "" : " &#183; ",
                   "<a href=\"#how\">where and how</a> &#183; "
                   "<a href=\"#figures\">all figures</a> &#183; "
                   "<a href=\"#servers\">servers</a>");
-  if (!report.absent.empty()) {
+  if (!report.absent.empty() || !report.left_out.empty()) {
     absl::StrAppend(&html, " &#183; <a href=\"#absent\">not measured</a>");
   }
   absl::StrAppend(&html, "</p>\n</header>\n<ul class=\"contents\">\n");

@@ -110,7 +110,9 @@ TEST(BenchPageTest, EveryTextOfTheReportIsText) {
   BenchReport report;
   report.machine = {bad, 1, 1, bad, bad, bad, bad};
   report.rounds = 3;
-  report.servers = {{.name = bad, .command = bad, .config = bad}};
+  report.servers = {
+      {.name = bad, .command = bad, .config = bad, .version = bad}};
+  report.left_out = {bad};
   report.absent = {{.name = bad, .why = bad}};
   report.measures = {{.id = bad, .title = bad, .how = bad}};
   report.measures[0].rows = {{.server = bad, .samples = {1, 2, 3}},
@@ -176,12 +178,21 @@ TEST(BenchPageTest, WhatIsDoubtfulOrMissingIsSaid) {
   EXPECT_TRUE(absl::StrContains(page, "not installed; Debian has it in ncat"));
   EXPECT_TRUE(absl::StrContains(page, "too close to call"));
   EXPECT_TRUE(absl::StrContains(page, "18446744073709551615"));
+  EXPECT_TRUE(absl::StrContains(page, ">socat version 1.7.4.4<"));
+  EXPECT_FALSE(absl::StrContains(page, "was busy with other things"));
+  BenchReport busy = MadeUpReport();
+  busy.machine.before = {.average = 7};
+  busy.left_out = {"a crowd at socat"};
+  EXPECT_TRUE(absl::StrContains(PageOf(busy), "began (load average 7.00): "));
+  EXPECT_TRUE(absl::StrContains(
+      PageOf(busy),
+      "<dt>a crowd at socat</dt><dd>did not fit into the time</dd>"));
   BenchReport quick = MadeUpReport();
   quick.quick = true;
   quick.rounds = 2;
   EXPECT_TRUE(absl::StrContains(PageOf(quick), "This was a quick run"));
-  EXPECT_TRUE(
-      absl::StrContains(PageOf(quick), "fewer than three rounds never do"));
+  quick.measures[0].rows[0].samples = {1000};
+  EXPECT_TRUE(absl::StrContains(PageOf(quick), ">too few rounds *<"));
 }
 
 }  // namespace

@@ -17,6 +17,7 @@
 #define BROOD_TOOLS_BENCH_BENCH_REPORT_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,14 +39,27 @@ struct BenchReport {
     std::string date = {};     // "2026-11-23 21:48 UTC"
     std::string commit = {};   // Of this project.
     std::string command = {};  // What was run.
+    // What it was busy with, by /proc; one of neither is not known.
+    struct Load {
+      // Of how many tasks ran or wanted to, in the last minute.
+      std::optional<double> average = std::nullopt;
+      // Of the last ten seconds, the share in percent in which somebody waited
+      // for a processor.
+      std::optional<double> pressure = std::nullopt;
+    };
+    Load before = {};
+    Load after = {};  // Of which much is the comparison's own.
   };
   // One that was measured, and how it was started.
   struct Server {
     std::string name = {};
     Origin origin = Origin::kPeer;
     Design design = Design::kFork;
+    // As it was run first; with {port}, {folder} and {user} if it never was.
     std::string command = {};
     std::string config = {};  // Of its file, if it has one.
+    // What it says of itself, if it can be asked.
+    std::string version = {};
   };
   // One that was not, and why: "not installed; Debian has it in ucspi-tcp", or
   // the line it failed with.
@@ -80,6 +94,8 @@ struct BenchReport {
   bool quick = false;
   std::vector<Server> servers = {};
   std::vector<Absent> absent = {};
+  // What did not fit into the time: "a crowd at socat".
+  std::vector<std::string> left_out = {};
   std::vector<Measure> measures = {};
 };
 

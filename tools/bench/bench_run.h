@@ -10,7 +10,9 @@
 //   }
 //
 // What it is not: for a machine that does something else. Each round measures
-// each contender once, in an order that the seed shuffles, and one at a time.
+// each contender once, in an order that the seed shuffles, and one at a time;
+// but a quick run holds each crowd once, after all rounds. A turn that would
+// end after the time limit is not begun, and is among those left out.
 //
 // Errors: Cancelled once go_on() is false: then all that was started has ended.
 // NotFound if none of the contenders is on this machine. One that fails has its

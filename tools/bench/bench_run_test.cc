@@ -13,6 +13,7 @@
 #include "absl/status/status_matchers.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "brood/tools/bench/bench_options.h"
 #include "brood/tools/bench/bench_report.h"
 #include "brood/tools/bench/samples.h"
@@ -25,9 +26,11 @@ namespace {
 using ::absl_testing::IsOk;
 using ::absl_testing::StatusIs;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
+using ::testing::UnorderedElementsAre;
 
 std::string Folder() {
   std::string folder = absl::StrCat(getenv("TEST_TMPDIR"), "/run.XXXXXX");
@@ -98,6 +101,51 @@ TEST(BenchRunTest, WithoutTheIterativeServerThereIsNoProcessControl) {
   ASSERT_THAT(report, IsOk());
   EXPECT_EQ(Find(*report, "process_control").rows[0].failure,
             "floor-iterative has no figure");
+}
+
+// Not even one server is started.
+TEST(BenchRunTest, WhatDoesNotFitIntoTheTimeIsLeftOutAndNamed) {
+  const absl::StatusOr<BenchReport> report =
+      RunBench({.quick = true,
+                .time_limit = absl::ZeroDuration(),
+                .rounds = 1,
+                .only = {"floor-fork", "floor-iterative"},
+                .measures = {"messages_64", "with_1000_idle"}},
+               Folder(),
+               {.go_on = [] { return true; },
+                .say = [](std::string_view line) { ADD_FAILURE() << line; }});
+  ASSERT_THAT(report, IsOk());
+  EXPECT_THAT(report->left_out,
+              UnorderedElementsAre("floor-fork in round 1",
+                                   "floor-iterative in round 1",
+                                   "a crowd at floor-fork"));
+  for (const BenchReport::Measure& measure : report->measures) {
+    for (const BenchReport::Row& row : measure.rows) {
+      EXPECT_EQ(row.failure, "left out, for there was no time left");
+      EXPECT_EQ(row.samples[0], std::nullopt);
+    }
+  }
+}
+
+TEST(BenchRunTest, AQuickRunHasItsCrowdsLastAndEachOnce) {
+  std::vector<std::string> said;
+  const absl::StatusOr<BenchReport> report = RunBench(
+      {.quick = true,
+       .rounds = 2,
+       .only = {"floor-fork"},
+       .measures = {"messages_64", "idle_memory"}},
+      Folder(),
+      {.go_on = [] { return true; },
+       .say = [&](std::string_view line) { said.emplace_back(line); }});
+  ASSERT_THAT(report, IsOk());
+  EXPECT_THAT(
+      said, ElementsAre(StartsWith("round 1 of 2: floor-fork (0 of 3)"),
+                        StartsWith("round 2 of 2: floor-fork (1 of 3, "),
+                        StartsWith("round 1 of 2: a crowd at floor-fork (2")));
+  EXPECT_EQ(Summarise(Find(*report, "idle_memory").rows[0].samples)->rounds,
+            1U);
+  // As it was run, from where it was found.
+  EXPECT_THAT(report->servers[0].command, EndsWith("fork_floor"));
 }
 
 absl::StatusOr<BenchReport> TwoMinutes(const std::string& folder,

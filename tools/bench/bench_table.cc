@@ -90,7 +90,10 @@ std::string WhereOf(const BenchReport& report) {
         machine.kernel, machine.date,
         machine.commit.empty() ? "" : absl::StrCat("commit ", machine.commit),
         machine.command,
-        absl::StrCat(report.rounds, " rounds, medians",
+        WasBusy(machine) ? absl::StrCat("busy with other things before (",
+                                        LoadOf(machine.before), ")")
+                         : "",
+        absl::StrCat(RoundsOf(report.rounds), ", medians",
                      report.quick ? ", quick" : "", ", seed ", report.seed)}) {
     if (!part.empty()) parts.push_back(Escaped(part));
   }
@@ -104,15 +107,32 @@ std::string MarkdownOf(const BenchReport& report) {
   for (const Measure& measure : report.measures) {
     absl::StrAppend(&text, TableOf(report, measure));
   }
-  if (!report.absent.empty()) {
+  if (!report.absent.empty() || !report.left_out.empty()) {
     absl::StrAppend(&text, "Not measured:\n\n");
+    for (const std::string& what : report.left_out) {
+      absl::StrAppend(&text, "- ", Escaped(what),
+                      ": did not fit into the time\n");
+    }
     for (const BenchReport::Absent& absent : report.absent) {
       absl::StrAppend(&text, "- ", Escaped(absent.name), ": ",
                       Escaped(absent.why), "\n");
     }
     absl::StrAppend(&text, "\n");
   }
-  return absl::StrCat(text, WhereOf(report));
+  absl::StrAppend(&text, WhereOf(report));
+  if (report.servers.empty()) return text;
+  absl::StrAppend(&text,
+                  "\nStarted first as follows; each later start had a port and "
+                  "a folder of its own. {port}, {folder} and {user} are of one "
+                  "that never ran.\n\n");
+  for (const BenchReport::Server& server : report.servers) {
+    absl::StrAppend(&text, "- ", Escaped(server.name), ": ",
+                    Escaped(server.command), server.version.empty() ? "" : " (",
+                    Escaped(server.version), server.version.empty() ? "" : ")",
+                    server.config.empty() ? "" : "; its configuration: ",
+                    Escaped(server.config), "\n");
+  }
+  return text;
 }
 
 }  // namespace brood

@@ -27,10 +27,13 @@ TEST(BenchTableTest, HeaderExample) {
 
 TEST(BenchTableTest, AMeasureIsItsFindingAndItsTable) {
   BenchReport report = {.machine = {.kernel = "Linux 6.18"}, .rounds = 3};
-  report.servers = {{.name = "brood-fork", .origin = Origin::kBrood},
-                    {.name = "socat"},
-                    {.name = "floor-fork", .origin = Origin::kFloor},
-                    {.name = "ncat"}};
+  report.servers = {
+      {.name = "brood-fork",
+       .origin = Origin::kBrood,
+       .command = "server --model=fork"},
+      {.name = "socat", .command = "socat PIPE", .version = "1.7"},
+      {.name = "floor-fork", .origin = Origin::kFloor, .command = "floor"},
+      {.name = "ncat", .command = "ncat", .config = "a\nb\n"}};
   report.measures = {{.id = "connections",
                       .title = "Connections a second",
                       .how = "They come and go.",
@@ -58,14 +61,24 @@ TEST(BenchTableTest, AMeasureIsItsFindingAndItsTable) {
       "generator was busy in 2 of 3 rounds, so the figure may be its own |\n"
       "| ncat | | | | no figure: did not start |\n"
       "\n"
-      "Measured on: Linux 6.18; 3 rounds, medians, seed 0\n");
+      "Measured on: Linux 6.18; 3 rounds, medians, seed 0\n"
+      "\n"
+      "Started first as follows; each later start had a port and a folder of "
+      "its own. {port}, {folder} and {user} are of one that never ran.\n"
+      "\n"
+      "- brood-fork: server --model=fork\n"
+      "- socat: socat PIPE (1.7)\n"
+      "- floor-fork: floor\n"
+      "- ncat: ncat; its configuration: a b\n");
 }
 
 TEST(BenchTableTest, NoTextLeavesItsCell) {
   const std::string bad = "<b>|`*_[a](b)\\&\n| x";
   BenchReport report;
   report.machine = {bad, 1, 1, bad, bad, bad, bad};
-  report.servers = {{.name = bad}};
+  report.servers = {
+      {.name = bad, .command = bad, .config = bad, .version = bad}};
+  report.left_out = {bad};
   report.absent = {{.name = bad, .why = bad}};
   report.measures = {{.id = bad, .title = bad, .how = bad}};
   report.measures[0].rows = {{.server = bad, .samples = {1, 2, 3}},

@@ -25,6 +25,7 @@ namespace brood {
 namespace {
 
 using ::absl_testing::IsOk;
+using ::absl_testing::IsOkAndHolds;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -80,7 +81,41 @@ TEST(BenchTest, AShortComparisonLeavesAReportAndNothingElse) {
   EXPECT_THAT(Text(report + "/report.json"), EndsWith("}\n"));
 }
 
-TEST(BenchTest, WhoIsStoppedWritesNothingAndLeavesNobody) {
+// What a stranger's shell finds where Bazel has put it.
+TEST(BenchTest, RunByItselfItFindsItsServersBesideIt) {
+  const std::string folder = NewFolder();
+  const std::string copy = folder + "/bin/bench";
+  std::filesystem::create_directories(copy + ".runfiles");
+  std::filesystem::copy_file(getenv("BENCH"), copy);
+  std::filesystem::create_directory_symlink(std::filesystem::current_path(),
+                                            copy + ".runfiles/brood");
+  absl::StatusOr<Child> bench = Spawn(
+      {"/usr/bin/env", "--chdir=" + folder, "TMPDIR=" + folder, copy,
+       "--only=floor-fork", "--measures=messages_64", "--rounds=1", "--quick"},
+      {.parent_death_signal = SIGKILL});
+  ASSERT_THAT(bench, IsOk());
+  EXPECT_THAT(bench->Wait(), IsOkAndHolds(ExitStatus::Exited(0)));
+  EXPECT_THAT(FilesIn(folder),
+              testing::UnorderedElementsAre("bin", "bench-report"));
+  EXPECT_THAT(Text(folder + "/bench-report/report.md"),
+              HasSubstr("| floor-fork |"));
+}
+
+TEST(BenchTest, WithoutItsServersItMeasuresNobody) {
+  const std::string folder = NewFolder();
+  const std::string copy = folder + "/bench";
+  std::filesystem::copy_file(getenv("BENCH"), copy);
+  absl::StatusOr<Child> bench = Spawn(
+      {"/usr/bin/env", "--chdir=" + folder, copy, "--rounds=1", "--quick"},
+      {.parent_death_signal = SIGKILL});
+  ASSERT_THAT(bench, IsOk());
+  EXPECT_THAT(bench->Wait(), IsOkAndHolds(ExitStatus::Exited(2)));
+  EXPECT_THAT(FilesIn(folder), testing::ElementsAre("bench"));
+}
+
+class BenchStopTest : public testing::TestWithParam<int> {};
+
+TEST_P(BenchStopTest, WhoIsStoppedWritesNothingAndLeavesNobody) {
   const std::string folder = NewFolder();
   absl::StatusOr<Child> bench = Bench(folder, {"--rounds=1000"});
   ASSERT_THAT(bench, IsOk());
@@ -88,12 +123,15 @@ TEST(BenchTest, WhoIsStoppedWritesNothingAndLeavesNobody) {
   while (ProcessTable().ChildrenOf(bench->pid())->empty()) {
     ASSERT_FALSE(bench->HasEnded().value_or(true));
   }
-  ASSERT_THAT(bench->Signal(SIGINT), IsOk());
+  ASSERT_THAT(bench->Signal(GetParam()), IsOk());
   const absl::StatusOr<ExitStatus> end = bench->Wait();
   ASSERT_THAT(end, IsOk());
   EXPECT_EQ(end->exit_code(), 130);
   EXPECT_THAT(FilesIn(folder), IsEmpty());
 }
+
+INSTANTIATE_TEST_SUITE_P(Signals, BenchStopTest,
+                         testing::Values(SIGHUP, SIGINT, SIGTERM));
 
 }  // namespace
 }  // namespace brood

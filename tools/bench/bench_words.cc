@@ -78,6 +78,29 @@ std::string FigureOf(double value, Unit unit) {
   return "";
 }
 
+std::string LoadOf(const BenchReport::Machine::Load& load) {
+  std::string words;
+  if (load.average.has_value()) {
+    words = absl::StrFormat("load average %.2f", *load.average);
+  }
+  if (load.pressure.has_value()) {
+    absl::StrAppendFormat(&words,
+                          "%s%.0f %% of the time somebody waited for a "
+                          "processor",
+                          words.empty() ? "" : "; ", *load.pressure);
+  }
+  return words;
+}
+
+bool WasBusy(const BenchReport::Machine& machine) {
+  return machine.before.average.value_or(0) > 0.5 * machine.processors ||
+         machine.before.pressure.value_or(0) > 10;
+}
+
+std::string RoundsOf(int rounds) {
+  return absl::StrCat(rounds, rounds == 1 ? " round" : " rounds");
+}
+
 std::string SpreadOf(const Summary& summary, Unit unit) {
   return absl::StrCat(FigureOf(summary.least, unit), " .. ",
                       FigureOf(summary.greatest, unit));
@@ -98,13 +121,18 @@ bool IsNone(const Samples& samples) {
   return summary.has_value() && summary->least == 0 && summary->greatest == 0;
 }
 
+std::string_view WhyNotToldApart(const Comparison& comparison) {
+  return comparison.too_few_rounds ? "too few rounds" : "too close to call";
+}
+
 std::string VerdictOf(const Samples& first, const Samples& second,
-                      std::string_view name_of_second) {
+                      std::string_view name_of_second,
+                      const RoundNoise& noise) {
   if (IsNone(first) && IsNone(second)) {
     return absl::StrCat("none, like ", name_of_second);
   }
-  const Comparison comparison = Compare(first, second);
-  if (comparison.too_close) return "too close to call";
+  const Comparison comparison = Compare(first, second, noise);
+  if (comparison.too_close) return std::string(WhyNotToldApart(comparison));
   if (comparison.ratio <= 0) {
     return absl::StrCat("none, ", name_of_second, " has some");
   }

@@ -5,7 +5,8 @@
 //
 //   std::string Said(const Samples& mine, const Samples& theirs) {
 //     return absl::StrCat(FigureOf(Summarise(mine)->median, Unit::kPerSecond),
-//                         ", ", VerdictOf(mine, theirs, "socat"));
+//                         ", ", VerdictOf(mine, theirs, "socat",
+//                                         NoiseOf({mine, theirs})));
 //   }
 //
 // What it is not: exact. A figure has three digits or all before the point;
@@ -26,6 +27,17 @@ namespace brood {
 // "6,814/s", "20.8 ms", "69.5 KiB", "699 MB/s", "12".
 std::string FigureOf(double value, Unit unit);
 
+// "load average 0.12; 3 % of the time somebody waited for a processor". Empty
+// if nothing is known.
+std::string LoadOf(const BenchReport::Machine::Load& load);
+
+// It had other things to do before the comparison began: more than a task for
+// every second processor, or one waited in a tenth of the time.
+bool WasBusy(const BenchReport::Machine& machine);
+
+// "1 round", "5 rounds".
+std::string RoundsOf(int rounds);
+
 // "5,931/s .. 7,002/s".
 std::string SpreadOf(const Summary& summary, Unit unit);
 
@@ -33,9 +45,12 @@ std::string SpreadOf(const Summary& summary, Unit unit);
 std::string RatioOf(double ratio);
 
 // "2.6 times socat", "0.86 of floor-fork", "none, socat has some", "some,
-// socat has none", "none, like socat" or "too close to call".
+// socat has none", "none, like socat", "too close to call" or "too few rounds".
 std::string VerdictOf(const Samples& first, const Samples& second,
-                      std::string_view name_of_second);
+                      std::string_view name_of_second, const RoundNoise& noise);
+
+// "too close to call" or "too few rounds", of two that are not told apart.
+std::string_view WhyNotToldApart(const Comparison& comparison);
 
 // All rounds that have a figure have zero, and there is one.
 bool IsNone(const Samples& samples);

@@ -15,8 +15,13 @@ namespace brood {
 namespace {
 
 std::string Said(const Samples& mine, const Samples& theirs) {
-  return absl::StrCat(FigureOf(Summarise(mine)->median, Unit::kPerSecond), ", ",
-                      VerdictOf(mine, theirs, "socat"));
+  return absl::StrCat(
+      FigureOf(Summarise(mine)->median, Unit::kPerSecond), ", ",
+      VerdictOf(mine, theirs, "socat", NoiseOf({mine, theirs})));
+}
+
+std::string Verdict(const Samples& first, const Samples& second) {
+  return VerdictOf(first, second, "socat", NoiseOf({first, second}));
 }
 
 TEST(BenchWordsTest, HeaderExample) {
@@ -59,9 +64,27 @@ TEST(BenchWordsTest, AFigureHasThreeDigitsAndTheUnitThatSuitsIt) {
        }) {
     EXPECT_EQ(FigureOf(c.value, c.unit), c.words);
   }
+  EXPECT_EQ(RoundsOf(1), "1 round");
+  EXPECT_EQ(RoundsOf(5), "5 rounds");
   EXPECT_EQ(SpreadOf({.median = 2, .least = 1, .greatest = 1000, .rounds = 3},
                      Unit::kCount),
             "1 .. 1,000");
+}
+
+TEST(BenchWordsTest, AMachineIsBusyByWhatItDidBefore) {
+  EXPECT_EQ(LoadOf({}), "");
+  EXPECT_EQ(LoadOf({.average = 0.125, .pressure = 3.4}),
+            "load average 0.12; 3 % of the time somebody waited for a "
+            "processor");
+  EXPECT_EQ(LoadOf({.pressure = 3.4}),
+            "3 % of the time somebody waited for a processor");
+  const auto busy = [](BenchReport::Machine::Load before) {
+    return WasBusy({.processors = 2, .before = before, .after = {9, 99}});
+  };
+  EXPECT_FALSE(busy({}));
+  EXPECT_FALSE(busy({.average = 0.9, .pressure = 9}));
+  EXPECT_TRUE(busy({.average = 1.1}));
+  EXPECT_TRUE(busy({.average = 0, .pressure = 11}));
 }
 
 TEST(BenchWordsTest, ARatioHasTheDigitsThatTellItFromOne) {
@@ -76,18 +99,16 @@ TEST(BenchWordsTest, ARatioHasTheDigitsThatTellItFromOne) {
 }
 
 TEST(BenchWordsTest, AVerdictIsGivenOnlyWhereTheFiguresTellTheTwoApart) {
-  EXPECT_EQ(VerdictOf({86, 86, 86}, {100, 100, 100}, "floor-fork"),
-            "0.86 of floor-fork");
-  EXPECT_EQ(VerdictOf({80, 120, 100}, {100, 100, 100}, "socat"),
-            "too close to call");
-  EXPECT_EQ(VerdictOf({50, 50}, {100, 100}, "socat"), "too close to call");
-  EXPECT_EQ(VerdictOf({std::nullopt}, {100}, "socat"), "too close to call");
+  EXPECT_EQ(Verdict({86, 86, 86}, {100, 100, 100}), "0.86 of socat");
+  EXPECT_EQ(Verdict({80, 120, 100}, {100, 100, 100}), "too close to call");
+  EXPECT_EQ(Verdict({50, 50}, {100, 100}), "too few rounds");
+  EXPECT_EQ(Verdict({std::nullopt}, {100}), "too few rounds");
 }
 
 TEST(BenchWordsTest, NoneIsNotARatio) {
-  EXPECT_EQ(VerdictOf({0, 0, 0}, {0, 0, 0}, "socat"), "none, like socat");
-  EXPECT_EQ(VerdictOf({0, 0, 0}, {9, 8, 9}, "socat"), "none, socat has some");
-  EXPECT_EQ(VerdictOf({9, 8, 9}, {0, 0, 0}, "socat"), "some, socat has none");
+  EXPECT_EQ(Verdict({0, 0, 0}, {0, 0, 0}), "none, like socat");
+  EXPECT_EQ(Verdict({0, 0, 0}, {9, 8, 9}), "none, socat has some");
+  EXPECT_EQ(Verdict({9, 8, 9}, {0, 0, 0}), "some, socat has none");
   EXPECT_TRUE(IsNone({0, std::nullopt}));
   EXPECT_FALSE(IsNone({0, 1}));
   EXPECT_FALSE(IsNone({std::nullopt}));

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/tools/bench/contender.h"
 
-#include <array>
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 
 namespace brood {
 namespace {
@@ -126,6 +128,11 @@ Contender AtOnce(size_t clients, Contender contender) {
   return contender;
 }
 
+Contender SaysVersion(std::string_view if_asked, Contender contender) {
+  contender.asked_for_version = std::string(if_asked);
+  return contender;
+}
+
 // systemd-socket-activate says three lines of each connection. There is no flag
 // to make it quiet, but a variable.
 Contender WithoutLog(Contender contender) {
@@ -185,20 +192,27 @@ std::vector<Contender> AllContenders() {
              "--max_workers=32768"}),
       Floor("fork", Design::kFork),
       Floor("textbook", Design::kFork),
-      Peer("socat", "socat", Design::kFork,
-           {"-b65536",
-            "TCP4-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr,backlog=4096",
-            "PIPE"}),
-      Named("python-forking", Peer("python3", "python3-minimal", Design::kFork,
-                                   {"-E", "-S", "{config}"}, kPythonServer)),
+      SaysVersion(
+          "-V",
+          Peer("socat", "socat", Design::kFork,
+               {"-b65536",
+                "TCP4-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr,backlog=4096",
+                "PIPE"})),
+      SaysVersion("--version",
+                  Named("python-forking",
+                        Peer("python3", "python3-minimal", Design::kFork,
+                             {"-E", "-S", "{config}"}, kPythonServer))),
 
       Brood("cat", Design::kProgram, {"--", "/bin/cat"}),
       Floor("exec", Design::kProgram),
-      Named("socat-cat",
-            Peer("socat", "socat", Design::kProgram,
-                 {"TCP4-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr,backlog="
-                  "4096",
-                  "EXEC:/bin/cat,nofork"})),
+      SaysVersion(
+          "-V",
+          Named(
+              "socat-cat",
+              Peer("socat", "socat", Design::kProgram,
+                   {"TCP4-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr,backlog="
+                    "4096",
+                    "EXEC:/bin/cat,nofork"}))),
       Peer("tcpserver", "ucspi-tcp", Design::kProgram,
            {"-H", "-R", "-D", "-l0", "-c", "20000", "-b", "4096", "127.0.0.1",
             "{port}", "/bin/cat"}),
@@ -208,23 +222,29 @@ std::vector<Contender> AllContenders() {
       Peer("s6-tcpserver", "s6-networking", Design::kProgram,
            {"-q", "-c", "20000", "-C", "20000", "-b", "4096", "127.0.0.1",
             "{port}", "/bin/cat"}),
-      Peer("xinetd", "xinetd", Design::kProgram,
-           {"-dontfork", "-f", "{config}", "-pidfile", "{folder}/pid"},
-           kXinetdConfig),
+      SaysVersion("-version", Peer("xinetd", "xinetd", Design::kProgram,
+                                   {"-dontfork", "-f", "{config}", "-pidfile",
+                                    "{folder}/pid"},
+                                   kXinetdConfig)),
       Named("openbsd-inetd",
             Peer("inetd", "openbsd-inetd", Design::kProgram,
                  {"-i", "-R", "1000000", "-q", "4096", "{config}"},
                  kInetdConfig)),
-      Peer("ncat", "ncat", Design::kProgram,
-           {"--listen", "--keep-open", "--max-conns", "20000", "--exec",
-            "/bin/cat", "127.0.0.1", "{port}"}),
-      WithoutLog(Peer(
-          "systemd-socket-activate", "systemd", Design::kProgram,
-          {"--listen=127.0.0.1:{port}", "--accept", "--inetd", "/bin/cat"})),
+      SaysVersion("--version",
+                  Peer("ncat", "ncat", Design::kProgram,
+                       {"--listen", "--keep-open", "--max-conns", "20000",
+                        "--exec", "/bin/cat", "127.0.0.1", "{port}"})),
+      SaysVersion("--version",
+                  WithoutLog(Peer("systemd-socket-activate", "systemd",
+                                  Design::kProgram,
+                                  {"--listen=127.0.0.1:{port}", "--accept",
+                                   "--inetd", "/bin/cat"}))),
       // Not every busybox has been built with it; Debian's has not.
-      Named("busybox-tcpsvd", Peer("busybox", "busybox", Design::kProgram,
-                                   {"tcpsvd", "-E", "-c", "20000", "-b", "4096",
-                                    "127.0.0.1", "{port}", "/bin/cat"})),
+      SaysVersion("--help",
+                  Named("busybox-tcpsvd",
+                        Peer("busybox", "busybox", Design::kProgram,
+                             {"tcpsvd", "-E", "-c", "20000", "-b", "4096",
+                              "127.0.0.1", "{port}", "/bin/cat"}))),
 
       AtOnce(kWorkers,
              Brood("prefork", Design::kPrefork,
@@ -232,10 +252,12 @@ std::vector<Contender> AllContenders() {
       Brood("prefork-dynamic", Design::kPrefork,
             {"--model=prefork", "--max_workers=32768"}),
       AtOnce(kWorkers, Floor("prefork", Design::kPrefork)),
-      AtOnce(kWorkers,
-             Named("apache-echo", Peer("apache2", "apache2", Design::kPrefork,
-                                       {"-D", "FOREGROUND", "-f", "{config}"},
-                                       kApacheConfig))),
+      SaysVersion(
+          "-v",
+          AtOnce(kWorkers, Named("apache-echo",
+                                 Peer("apache2", "apache2", Design::kPrefork,
+                                      {"-D", "FOREGROUND", "-f", "{config}"},
+                                      kApacheConfig)))),
 
       AtOnce(1, Brood("iterative", Design::kIterative, {"--model=iterative"})),
       AtOnce(1, Floor("iterative", Design::kIterative)),
@@ -250,6 +272,18 @@ std::vector<std::string> CommandOf(const Contender& contender,
     command.push_back(Fill(argument, contender, places));
   }
   return command;
+}
+
+std::string VersionIn(std::string_view said) {
+  for (const std::string_view line : absl::StrSplit(said, '\n')) {
+    for (size_t i = 1; i + 1 < line.size(); ++i) {
+      if (line[i] == '.' && absl::ascii_isdigit(line[i - 1]) &&
+          absl::ascii_isdigit(line[i + 1])) {
+        return std::string(absl::StripAsciiWhitespace(line.substr(0, 120)));
+      }
+    }
+  }
+  return "";
 }
 
 std::string ConfigOf(const Contender& contender, const Places& places) {

@@ -64,6 +64,9 @@ struct Contender {
   // It chooses a port by itself, and says on its standard output which:
   // "listening on 127.0.0.1:40123". Else it is ready when it answers.
   bool says_where = false;
+  // With which argument the program says its version, on some line; empty if
+  // with none.
+  std::string asked_for_version = {};
   // How many clients it serves at once; no limit that matters if not given.
   std::optional<size_t> at_once = std::nullopt;
 };
@@ -82,6 +85,10 @@ struct Places {
 std::vector<std::string> CommandOf(const Contender& contender,
                                    const Places& places);
 std::string ConfigOf(const Contender& contender, const Places& places);
+
+// Of what a program says of its version the first line that has one, which is
+// digits with a point between; empty if none has.
+std::string VersionIn(std::string_view said);
 
 }  // namespace brood
 

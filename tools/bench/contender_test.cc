@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/tools/bench/contender.h"
 
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <set>
 #include <string>
 
@@ -59,6 +62,29 @@ TEST(ContenderTest, WhoDoesNotSayWhereItListensIsTold) {
                 AnyOf(HasSubstr("7007")))
         << contender.name;
   }
+}
+
+TEST(ContenderTest, ThePageHasEachCommandLine) {
+  std::ifstream file("tools/bench/peers.md");
+  const std::string page{std::istreambuf_iterator<char>(file), {}};
+  std::string table = "| who | command line |\n|---|---|\n";
+  for (const Contender& contender : AllContenders()) {
+    const Places places = {
+        .program =
+            std::string(std::filesystem::path(contender.program).filename())};
+    absl::StrAppend(&table, "| `", contender.name, "` | `",
+                    absl::StrJoin(CommandOf(contender, places), " "), "` |\n");
+  }
+  EXPECT_THAT(page, HasSubstr(table)) << "in full:\n" << table;
+}
+
+TEST(ContenderTest, AVersionIsOnTheFirstLineWithDigitsAboutAPoint) {
+  EXPECT_EQ(VersionIn("socat by G. R. - see www.dest-unreach.org\n"
+                      "socat version 1.7.4.4 on 06 Nov 2022\n"),
+            "socat version 1.7.4.4 on 06 Nov 2022");
+  EXPECT_EQ(VersionIn("\n  Python 3.11.7\n"), "Python 3.11.7");
+  EXPECT_EQ(VersionIn("usage: it [-x] 1.\n"), "");
+  EXPECT_EQ(VersionIn(""), "");
 }
 
 TEST(ContenderTest, EveryPeerHasAPackageAndNobodyElseHas) {

@@ -12,6 +12,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
@@ -70,6 +71,26 @@ std::string Commit(const std::string& sources) {
 }
 
 }  // namespace
+
+BenchReport::Machine::Load LoadIn(const std::string& loadavg,
+                                  const std::string& pressure) {
+  BenchReport::Machine::Load load;
+  double number = 0;
+  if (absl::SimpleAtod(loadavg.substr(0, loadavg.find(' ')), &number)) {
+    load.average = number;
+  }
+  constexpr std::string_view kSome = "some avg10=";
+  std::string_view some = pressure;
+  if (absl::ConsumePrefix(&some, kSome) &&
+      absl::SimpleAtod(some.substr(0, some.find(' ')), &number)) {
+    load.pressure = number;
+  }
+  return load;
+}
+
+BenchReport::Machine::Load LoadOfThisMachine() {
+  return LoadIn(FirstLine("/proc/loadavg"), FirstLine("/proc/pressure/cpu"));
+}
 
 BenchReport::Machine ThisMachine(const std::string& sources,
                                  const std::string& command) {

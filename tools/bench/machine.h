@@ -9,7 +9,7 @@
 // What it is not: complete. What cannot be read is left empty, and is no error.
 //
 // Threads, signals, fork: reads files, keeps nothing.
-// Rests on: /proc/cpuinfo, uname(2), sysinfo(2), gitrepository-layout(5).
+// Rests on: /proc/cpuinfo, /proc/loadavg, /proc/pressure/cpu, uname(2), sysinfo(2), gitrepository-layout(5).
 #ifndef BROOD_TOOLS_BENCH_MACHINE_H_
 #define BROOD_TOOLS_BENCH_MACHINE_H_
 
@@ -23,6 +23,13 @@ namespace brood {
 // there.
 BenchReport::Machine ThisMachine(const std::string& sources,
                                  const std::string& command);
+
+// What it is busy with at this moment.
+BenchReport::Machine::Load LoadOfThisMachine();
+
+// From the texts of /proc/loadavg and /proc/pressure/cpu.
+BenchReport::Machine::Load LoadIn(const std::string& loadavg,
+                                  const std::string& pressure);
 
 }  // namespace brood
 

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -35,6 +36,18 @@ TEST(MachineTest, SaysWhereAndWhen) {
   EXPECT_THAT(report.machine.date, MatchesRegex("[0-9-]{10} [0-9:]{5} UTC"));
   EXPECT_EQ(report.machine.command, "bench --quick");
   EXPECT_EQ(report.machine.commit, "");  // There is no such folder.
+}
+
+TEST(MachineTest, SaysWhatItIsBusyWith) {
+  const BenchReport::Machine::Load load =
+      LoadIn("1.52 146.97 146.15 10/373 30004",
+             "some avg10=29.80 avg60=54.49 avg300=61.58 total=3415640120");
+  EXPECT_EQ(load.average, 1.52);
+  EXPECT_EQ(load.pressure, 29.8);
+  // Where the kernel was built without pressure.
+  EXPECT_EQ(LoadIn("0.10 0.20 0.30 1/2 3", "").pressure, std::nullopt);
+  EXPECT_EQ(LoadIn("", "full avg10=1").average, std::nullopt);
+  EXPECT_TRUE(LoadOfThisMachine().average.has_value());
 }
 
 TEST(MachineTest, FindsTheCommitOfABranchOfNoneAndOfALinkedWorktree) {

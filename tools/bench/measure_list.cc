@@ -41,10 +41,10 @@ std::vector<MeasureKind> AllMeasures() {
       BesideIdle("with_1000_idle", "1,000"),
       BesideIdle("with_10000_idle", "10,000"),
       {"idle_memory", "Memory of an idle connection",
-       "By how much AnonPages, PageTables and KernelStack of /proc/meminfo "
-       "are more for 1,000 idle connections, for each of them: what processes "
-       "have for themselves. The kernel's small objects and sockets are not in "
-       "it, which are the same for all; what else the machine does is.",
+       "By how much what the server's processes have for themselves is more "
+       "with 1,000 idle connections, for each of them: Pss_Anon and VmPTE of "
+       "/proc, and 16 KiB for each thread's stack in the kernel. The kernel's "
+       "small objects and sockets are not in it, which are the same for all.",
        Unit::kBytes, Better::kLess},
       {"reap_latency", "From a child's end until it is reaped",
        "One client after the other; the median time from when the bench hears "

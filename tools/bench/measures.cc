@@ -67,43 +67,51 @@ absl::Status Keep(absl::StatusOr<Figure> figure, Figure& into) {
   return absl::OkStatus();
 }
 
-// The sum of these lines of /proc/meminfo, in bytes.
-absl::StatusOr<int64_t> MemInfo(const std::set<std::string>& names) {
+// In bytes.
+absl::StatusOr<int64_t> MemAvailable() {
   std::ifstream file("/proc/meminfo");
   std::string name;
   std::string unit;
   int64_t kibibytes = 0;
-  int64_t sum = 0;
-  size_t found = 0;
   while (file >> name >> kibibytes) {
     std::getline(file, unit);
-    if (!names.contains(name)) continue;
-    sum += kibibytes * 1024;
-    ++found;
+    if (name == "MemAvailable:") return kibibytes * 1024;
   }
-  if (found == names.size()) return sum;
-  return absl::NotFoundError("/proc/meminfo lacks what is looked for in it");
+  return absl::NotFoundError("/proc/meminfo has no MemAvailable");
 }
 
-absl::StatusOr<int64_t> MemAvailable() { return MemInfo({"MemAvailable:"}); }
-
-// What processes have for themselves, when what others have just given back has
-// arrived, as well as can be told. What is free would be all of it, but that
-// goes up for seconds after somebody has ended, by more than a crowd takes.
-absl::StatusOr<int64_t> MemoryOfProcesses() {
+// What the server's processes have for themselves, once those that were about
+// to end have, and those that have just begun have written to what they do.
+absl::StatusOr<int64_t> SettledMemory(const StartedServer& server) {
   constexpr int64_t kStill = 256 << 10;
   constexpr int kLooks = 80;
   constexpr int kPause = 25;  // Milliseconds.
-  const std::set<std::string> own = {
-      "AnonPages:", "PageTables:", "KernelStack:"};
-  absl::StatusOr<int64_t> last = MemInfo(own);
+  absl::StatusOr<int64_t> last = server.MemoryOfAll();
   for (int i = 0; i < kLooks && last.ok(); ++i) {
     (void)poll(nullptr, 0, kPause);
-    const absl::StatusOr<int64_t> now = MemInfo(own);
+    const absl::StatusOr<int64_t> now = server.MemoryOfAll();
     if (!now.ok() || std::abs(*now - *last) < kStill) return now;
     last = now;
   }
   return last;
+}
+
+// What each client takes. A server that had processes to spare has no more.
+Figure MemoryOfEach(const absl::StatusOr<int64_t>& before,
+                    const absl::StatusOr<int64_t>& with, size_t clients) {
+  for (const absl::StatusOr<int64_t>* side : {&before, &with}) {
+    if (!side->ok()) {
+      return {.failure =
+                  absl::StrCat("not measured: ", side->status().message())};
+    }
+  }
+  if (*with <= *before) {
+    return {.failure = absl::StrCat("not measured: with ", clients,
+                                    " clients its processes have no more "
+                                    "memory than before")};
+  }
+  return {.value = static_cast<double>(*with - *before) /
+                   static_cast<double>(clients)};
 }
 
 // Why a crowd of `size` is not gathered any further, if the rest of it would
@@ -312,8 +320,8 @@ absl::Status Measurer::Crowds(const StartedServer& server,
                               Figures& figures) const {
   const absl::StatusOr<int64_t> available = MemAvailable();
   if (!available.ok()) return available.status();
-  const absl::StatusOr<int64_t> before = MemoryOfProcesses();
-  if (!before.ok()) return before.status();
+  absl::StatusOr<int64_t> before = 0;
+  if (ids.contains("idle_memory")) before = SettledMemory(server);
   std::vector<IdleCrowd> crowd;
   size_t held = 0;
   std::string failure;
@@ -351,13 +359,9 @@ absl::Status Measurer::Crowds(const StartedServer& server,
       failure = *std::move(too_much);
     }
     if (for_memory) {
-      const absl::StatusOr<int64_t> now = MemoryOfProcesses();
-      if (!now.ok()) return now.status();
       figures["idle_memory"] =
-          failure.empty()
-              ? Figure{.value = static_cast<double>(*now - *before) /
-                                static_cast<double>(held)}
-              : Figure{.failure = failure};
+          failure.empty() ? MemoryOfEach(before, SettledMemory(server), held)
+                          : Figure{.failure = failure};
     }
     if (!ids.contains(id)) continue;
     if (!failure.empty()) {

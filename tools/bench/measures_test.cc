@@ -76,6 +76,20 @@ TEST(MeasuresTest, EachThingThatAppliesHasAFigure) {
   EXPECT_GT(*figures->at("bytes_64k").value, 65'536);
 }
 
+// Whatever else the machine does.
+TEST(MeasuresTest, AnIdleConnectionTakesAtLeastTheStackOfItsProcess) {
+  const Contender floor = Find("floor-fork");
+  const StartedServer server = Start(floor);
+  const Measurer measurer({.quick = true, .go_on = [] { return true; }});
+  const absl::StatusOr<Figures> figures =
+      measurer.Measure(server, floor, {"idle_memory"});
+  ASSERT_THAT(figures, IsOk());
+  const Figure& memory = figures->at("idle_memory");
+  ASSERT_TRUE(memory.value.has_value()) << memory.failure;
+  EXPECT_GT(*memory.value, 16 << 10);
+  EXPECT_LT(*memory.value, 4 << 20);
+}
+
 TEST(MeasuresTest, WhatDoesNotApplyHasNoFigure) {
   const Contender floor = Find("floor-iterative");
   const StartedServer server = Start(floor);

@@ -3,8 +3,10 @@
 // Samples are what one thing measured of one contender, round by round; two of
 // them are compared, and the answer may be that nobody can tell.
 //
-//   std::string WhoIsFaster(const Samples& mine, const Samples& theirs) {
-//     const Comparison comparison = Compare(mine, theirs);
+//   std::string WhoIsFaster(const Samples& mine, const Samples& theirs,
+//                           const RoundNoise& noise) {
+//     const Comparison comparison = Compare(mine, theirs, noise);
+//     if (comparison.too_few_rounds) return "too few rounds";
 //     if (comparison.too_close) return "too close to call";
 //     return comparison.ratio < 1 ? "mine" : "theirs";  // Of durations.
 //   }
@@ -12,13 +14,15 @@
 // What it is not: a test of significance for its own sake. It is there so that
 // a second run of the same comparison does not say the opposite.
 //
-// The rule: whoever is compared was measured in the same rounds, so what
-// disturbs one round disturbs both, and of each round only the ratio counts.
-// The two differ if the 99 % confidence interval of the mean of the ratios'
-// logarithms (Student's t, a pair for each round) is wholly beyond 3 % either
-// way. With fewer than three rounds in common it is too close to call whatever
-// the figures are; so it is where one of them is zero, unless all of one are
-// zero and none of the other is.
+// The rule: three rounds of two contenders are six figures, which tell nothing
+// of how much a figure varies by itself; those of all contenders of the measure
+// do. So the variance of the logarithms is pooled over all of them, each about
+// its own mean, and the degrees of freedom are summed. Two differ if the means
+// of their logarithms do with 99 % confidence (Student's t, both sides), if no
+// figure of one lies among those of the other, and if their medians are more
+// than 3 % apart. Where one of the two has fewer than three figures there are
+// too few rounds whatever they are; where some are zero it is too close to
+// call, unless all of one are zero and none of the other is.
 //
 // Threads, signals, fork: values and pure functions.
 #ifndef BROOD_TOOLS_BENCH_SAMPLES_H_
@@ -43,14 +47,26 @@ struct Summary {
 // Nothing if no round has a figure.
 std::optional<Summary> Summarise(const Samples& samples);
 
+// How much the rounds of one and the same contender differ.
+struct RoundNoise {
+  double variance = 0;  // Of natural logarithms.
+  size_t freedom = 0;   // Degrees of it.
+};
+
+// Of all contenders of one measure. One that has a figure that is not positive
+// has no part in it.
+RoundNoise NoiseOf(const std::vector<Samples>& contenders);
+
 struct Comparison {
+  // So nobody can tell; `too_close` is then set as well.
+  bool too_few_rounds = false;
   bool too_close = true;
-  // The median of the rounds' ratios, the first to the second; 1 if there is
-  // none.
+  // The first's median to the second's; 1 if one of them has none.
   double ratio = 1;
 };
 
-Comparison Compare(const Samples& first, const Samples& second);
+Comparison Compare(const Samples& first, const Samples& second,
+                   const RoundNoise& noise);
 
 }  // namespace brood
 

@@ -3,19 +3,30 @@
 
 #include <cmath>
 #include <cstddef>
+#include <functional>
 #include <optional>
 #include <random>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "gtest/gtest.h"
 
 namespace brood {
 namespace {
 
-std::string WhoIsFaster(const Samples& mine, const Samples& theirs) {
-  const Comparison comparison = Compare(mine, theirs);
+std::string WhoIsFaster(const Samples& mine, const Samples& theirs,
+                        const RoundNoise& noise) {
+  const Comparison comparison = Compare(mine, theirs, noise);
+  if (comparison.too_few_rounds) return "too few rounds";
   if (comparison.too_close) return "too close to call";
   return comparison.ratio < 1 ? "mine" : "theirs";  // Of durations.
+}
+
+// As if nobody else had been measured.
+std::string WhoIsFaster(const Samples& mine, const Samples& theirs) {
+  return WhoIsFaster(mine, theirs, NoiseOf({mine, theirs}));
 }
 
 TEST(SamplesTest, ASummaryIsOfTheRoundsThatHaveAFigure) {
@@ -34,12 +45,43 @@ TEST(SamplesTest, WhoDiffersInEveryRoundAlikeIsToldApart) {
             "mine");
   EXPECT_EQ(WhoIsFaster({100, 101, 99, 100, 100}, {80, 81, 79, 80, 82}),
             "theirs");
-  EXPECT_NEAR(Compare({50, 50, 50}, {100, 100, 100}).ratio, 0.5, 1e-9);
+  EXPECT_NEAR(Compare({50, 50, 50}, {100, 100, 100}, {.freedom = 4}).ratio, 0.5,
+              1e-9);
 }
 
-TEST(SamplesTest, WhatDisturbsWholeRoundsDoesNotBlurWhoIsAhead) {
-  EXPECT_EQ(WhoIsFaster({80, 160, 40, 320, 81}, {100, 200, 51, 400, 100}),
+TEST(SamplesTest, TheNoiseIsThatOfAllAboutTheirOwnMeans) {
+  const double e = std::exp(1);
+  // 0 and 2 about 1, and 5, 5 and 8 about 6.
+  const RoundNoise noise =
+      NoiseOf({{1, e * e},
+               {std::exp(5), std::nullopt, std::exp(5), std::exp(8)},
+               {7},
+               {0, 1000, 1},
+               {}});
+  EXPECT_EQ(noise.freedom, 3U);
+  EXPECT_NEAR(noise.variance, (2.0 + 6.0) / 3, 1e-9);
+  EXPECT_EQ(NoiseOf({{1}, {}}).freedom, 0U);
+}
+
+TEST(SamplesTest, WhatOthersShowOfTheNoiseDecides) {
+  const Samples mine = {190, 230, 210};
+  const Samples theirs = {380, 420, 520};
+  EXPECT_EQ(WhoIsFaster(mine, theirs, {.variance = 0.02, .freedom = 40}),
             "mine");
+  EXPECT_EQ(WhoIsFaster(mine, theirs, {.variance = 0.02, .freedom = 2}),
+            "too close to call");
+  EXPECT_EQ(WhoIsFaster(mine, theirs, {.variance = 0.5, .freedom = 40}),
+            "too close to call");
+  EXPECT_EQ(WhoIsFaster(mine, theirs, {}), "too close to call");
+}
+
+TEST(SamplesTest, WhoseRangesMeetAreTooCloseToCall) {
+  const RoundNoise little = {.variance = 1e-6, .freedom = 40};
+  EXPECT_EQ(WhoIsFaster({80, 80, 91}, {100, 100, 92}, little), "mine");
+  EXPECT_EQ(WhoIsFaster({80, 80, 92}, {100, 100, 92}, little),
+            "too close to call");
+  EXPECT_EQ(WhoIsFaster({100, 100, 92}, {80, 80, 92}, little),
+            "too close to call");
 }
 
 TEST(SamplesTest, RoundsThatContradictEachOtherAreTooCloseToCall) {
@@ -55,11 +97,11 @@ TEST(SamplesTest, ADifferenceThatNobodyNeedsIsTooCloseToCall) {
             "too close to call");
 }
 
-TEST(SamplesTest, TwoRoundsTellNothing) {
-  EXPECT_EQ(WhoIsFaster({1, 1}, {100, 100}), "too close to call");
-  EXPECT_EQ(WhoIsFaster({1, 1, 1, std::nullopt}, {100, 100, std::nullopt, 100}),
-            "too close to call");
-  EXPECT_EQ(WhoIsFaster({}, {}), "too close to call");
+TEST(SamplesTest, TwoRoundsAreTooFew) {
+  EXPECT_EQ(WhoIsFaster({1}, {100}), "too few rounds");
+  EXPECT_EQ(WhoIsFaster({1, 1}, {100, 100}), "too few rounds");
+  EXPECT_EQ(WhoIsFaster({1, 1, 1}, {100, std::nullopt, 100}), "too few rounds");
+  EXPECT_EQ(WhoIsFaster({}, {}), "too few rounds");
 }
 
 TEST(SamplesTest, NoneAndSomeAreToldApartNoneAndSometimesAreNot) {
@@ -69,29 +111,52 @@ TEST(SamplesTest, NoneAndSomeAreToldApartNoneAndSometimesAreNot) {
   EXPECT_EQ(WhoIsFaster({0, 0, 0}, {0, 0, 0}), "too close to call");
 }
 
-// What the rule is for: of many pairs of runs hardly one contradicts the other,
-// and a difference of 15 % is still seen most of the time.
-TEST(SamplesTest, TwoRunsOfTheSameRaceDoNotSayTheOpposite) {
-  std::mt19937 random(1);
-  std::normal_distribution<double> noise(0, 0.04);
-  const auto race = [&](double true_ratio) {
-    Samples mine;
-    Samples theirs;
-    for (int round = 0; round < 5; ++round) {
-      const double disturbed = std::exp(5 * noise(random));
-      mine.push_back(true_ratio * disturbed * std::exp(noise(random)));
-      theirs.push_back(disturbed * std::exp(noise(random)));
+// Twelve contenders and three rounds; each figure is off by its own noise. The
+// first two are compared, and the second takes `ratio` times as long.
+class Race {
+ public:
+  std::string Run(double ratio, const std::function<double()>& noise) {
+    std::vector<Samples> all;
+    for (int i = 0; i < 12; ++i) {
+      Samples samples;
+      for (int round = 0; round < 3; ++round) {
+        samples.push_back((i == 1 ? ratio : 1 + i) * noise());
+      }
+      all.push_back(std::move(samples));
     }
-    return WhoIsFaster(mine, theirs);
-  };
-  int wrong = 0;
-  int seen = 0;
-  for (int i = 0; i < 2000; ++i) {
-    if (race(1) != "too close to call") ++wrong;
-    if (race(1 / 1.3) == "mine") ++seen;
+    return WhoIsFaster(all[0], all[1], NoiseOf(all));
   }
-  EXPECT_LT(wrong, 20);
-  EXPECT_GT(seen, 1800);
+
+  // Off by a fifth, as a standard deviation.
+  double Normal() { return std::exp(normal_(random_)); }
+  // Off by a fifth at most.
+  double Uniform() { return uniform_(random_); }
+
+ private:
+  std::mt19937 random_{1};
+  std::normal_distribution<double> normal_{0, 0.2};
+  std::uniform_real_distribution<double> uniform_{0.8, 1.2};
+};
+
+int TimesSaid(std::string_view what, double ratio,
+              const std::function<double()>& noise, Race& race) {
+  int said = 0;
+  for (int i = 0; i < 2000; ++i) said += race.Run(ratio, noise) == what ? 1 : 0;
+  return said;
+}
+
+// What the rule is for: of many pairs of runs hardly one contradicts the other,
+// and who takes twice as long is seen in three rounds, noisy as they are.
+TEST(SamplesTest, WhoIsTheSameIsHardlyEverToldApartAndWhoTakesTwiceIs) {
+  Race race;
+  const auto normal = [&] { return race.Normal(); };
+  const auto uniform = [&] { return race.Uniform(); };
+  EXPECT_GT(TimesSaid("too close to call", 1, normal, race), 1970);
+  EXPECT_GT(TimesSaid("too close to call", 1, uniform, race), 1970);
+  EXPECT_GT(TimesSaid("mine", 2, uniform, race), 1980);
+  EXPECT_GT(TimesSaid("mine", 2, normal, race), 1700);
+  EXPECT_EQ(TimesSaid("theirs", 2, normal, race), 0);
+  EXPECT_GT(TimesSaid("mine", 4, normal, race), 1990);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <fstream>
 #include <optional>
 #include <string>
@@ -36,6 +37,7 @@
 #include "brood/proc/stop.h"
 #include "brood/proc/unique_fd.h"
 #include "brood/tools/bench/contender.h"
+#include "brood/tools/bench/process_memory.h"
 
 namespace brood {
 namespace {
@@ -133,7 +135,9 @@ StartedServer::StartedServer(StartedServer&& other) noexcept
     : pid_(other.pid_),
       child_(std::exchange(other.child_, std::nullopt)),
       orphans_(std::exchange(other.orphans_, std::nullopt)),
-      address_(other.address_) {}
+      address_(other.address_),
+      command_(std::move(other.command_)),
+      config_(std::move(other.config_)) {}
 
 StartedServer::~StartedServer() {
   if (!child_.has_value()) return;
@@ -184,6 +188,8 @@ absl::StatusOr<StartedServer> StartedServer::Start(const Contender& contender,
   if (!child.ok()) return child.status();
   writer = UniqueFd();
   StartedServer server(*std::move(child), *std::move(orphans));
+  server.command_ = CommandOf(contender, places);
+  server.config_ = ConfigOf(contender, places);
 
   const absl::Time deadline = absl::Now() + kTimeToStart;
   if (contender.says_where) {
@@ -217,6 +223,13 @@ absl::StatusOr<StartedServer> StartedServer::Start(const Contender& contender,
     (void)PollUntil(server.child_->fd(), POLLIN,
                     absl::Now() + absl::Milliseconds(5));
   }
+}
+
+// Whose parent has ended is a child of this process, and still one of its.
+absl::StatusOr<int64_t> StartedServer::MemoryOfAll() const {
+  const absl::StatusOr<std::vector<Process>> processes = ProcessTable().List();
+  if (!processes.ok()) return processes.status();
+  return MemoryOf(DescendantsOf(getpid(), *processes));
 }
 
 absl::StatusOr<int> StartedServer::Zombies() const {

@@ -30,10 +30,12 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -56,6 +58,12 @@ class StartedServer {
 
   const Address& address() const { return address_; }
   pid_t pid() const { return pid_; }
+  // How it was started: its command line, and what its file of configuration
+  // has, if there is one.
+  const std::vector<std::string>& command() const { return command_; }
+  const std::string& config() const { return config_; }
+  // What it and all its descendants have for themselves; see process_memory.h.
+  absl::StatusOr<int64_t> MemoryOfAll() const;
   // How many of its children have ended and are not reaped.
   absl::StatusOr<int> Zombies() const;
 
@@ -72,6 +80,8 @@ class StartedServer {
   std::optional<Child> child_;
   std::optional<Orphans> orphans_;
   Address address_;
+  std::vector<std::string> command_;
+  std::string config_;
 };
 
 }  // namespace brood

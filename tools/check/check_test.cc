@@ -82,6 +82,18 @@ TEST_F(CheckTest, FindsEveryMistakeThatIsPlanted) {
   EXPECT_THAT(run.out, EndsWith("\n0 passed, 5 failed, 0 skipped\n"));
 }
 
+TEST_F(CheckTest, WhatOnlyAFilegroupHasIsInNoTarget) {
+  Write("net/b.cc", "// SPDX-License-Identifier: Apache-2.0\nint b = 2;\n");
+  Write("bazelw",
+        "#!/bin/sh\n"
+        "echo 'cc_library rule //net:a'\n"
+        "echo 'source file //net:a.cc'\n"
+        "case \"$*\" in *'//...:*'*) echo 'source file //net:b.cc' ;; esac\n");
+  const ProgramRun run = Run({"--only=files"});
+  EXPECT_EQ(run.status.exit_code(), 1);
+  EXPECT_THAT(run.out, HasSubstr("net/b.cc: is in no target"));
+}
+
 TEST_F(CheckTest, FailsWhereBazelCannotSayWhatThereIs) {
   Write("bazelw", "#!/bin/sh\necho broken >&2\nexit 7\n");
   const ProgramRun run = Run({"--only=files"});

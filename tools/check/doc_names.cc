@@ -39,6 +39,11 @@ constexpr auto kFlagsOfOthers = std::to_array<std::string_view>({
     "ppid",
     "no-install-recommends",  // apt-get
     "yes",
+    "exec",  // ncat
+    "keep-open",
+    "max-conns",
+    "accept",  // systemd-socket-activate
+    "inetd",
 });
 
 bool IsAnyOf(char c, std::string_view more) {

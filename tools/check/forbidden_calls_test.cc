@@ -44,6 +44,11 @@ TEST(ForbiddenCallsTest, TellsAFunctionFromAMember) {
 TEST(ForbiddenCallsTest, WaitsForNoChildOfTheHost) {
   EXPECT_THAT(Try("proc/a.cc", "waitpid(-1, &status, 0);"), SizeIs(1));
   EXPECT_THAT(Try("proc/a.cc", "waitpid(pid, &status, 0);"), IsEmpty());
+  EXPECT_THAT(Try("proc/a.cc", "waitpid(WAIT_ANY, &status, 0);"), SizeIs(1));
+  EXPECT_THAT(Try("proc/a.cc", "wait4(-1, &status, 0, &usage);"), SizeIs(1));
+  EXPECT_THAT(Try("proc/a.cc", "wait4(WAIT_ANY, &status, 0, &usage);"),
+              SizeIs(1));
+  EXPECT_THAT(Try("proc/a.cc", "wait4(pid, &status, 0, &usage);"), IsEmpty());
   EXPECT_THAT(Try("proc/a.cc", "waitid(P_ALL, 0, &info, 0);"), SizeIs(1));
   EXPECT_THAT(Try("proc/a.cc", "waitid(P_PIDFD, fd, &info, 0);"), IsEmpty());
 }

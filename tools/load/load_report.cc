@@ -52,6 +52,15 @@ double PerSecond(uint64_t count, absl::Duration elapsed) {
   return seconds > 0 ? static_cast<double>(count) / seconds : 0;
 }
 
+// With a rate the next connection would be due a while after the last one: ten
+// at 10/s take a second, however soon the tenth was answered.
+absl::Duration TimeOf(const LoadPlan& plan, const LoadResult& result) {
+  if (!plan.rate.has_value()) return result.elapsed;
+  const uint64_t begun = result.whole + result.failed() + result.abandoned;
+  return std::max(result.elapsed,
+                  absl::Seconds(static_cast<double>(begun) / *plan.rate));
+}
+
 // Of all the processors it could have used.
 double ShareOf(absl::Duration part, const LoadResult& result) {
   const absl::Duration all = result.elapsed * result.processes;
@@ -144,7 +153,7 @@ bool FewPorts(const LoadPlan& plan, const LoadResult& result) {
   constexpr double kManyOfOneAddress = 10'000;
   const size_t sources = std::max<size_t>(plan.from.size(), 1);
   return plan.to.front().family() != AF_UNIX &&
-         PerSecond(result.whole, result.elapsed) >
+         PerSecond(result.whole, TimeOf(plan, result)) >
              kManyOfOneAddress * static_cast<double>(sources);
 }
 
@@ -186,7 +195,9 @@ void AppendGenerator(const LoadPlan& plan, const LoadResult& result,
 
 void AppendJson(std::string_view name, const Histogram& histogram,
                 std::string& json) {
-  const auto us = [](absl::Duration duration) {
+  // Of nothing there is no least, and zero would be the best there can be.
+  const auto us = [&](absl::Duration duration) -> std::string {
+    if (histogram.count() == 0) return "null";
     return absl::StrFormat("%.3f", absl::ToDoubleMicroseconds(duration));
   };
   absl::StrAppend(&json, ",\"", name, "_us\":{\"count\":", histogram.count(),
@@ -266,16 +277,16 @@ bool GeneratorWasBottleneck(const LoadResult& result) {
 
 std::string TextReport(const LoadPlan& plan, const LoadResult& result) {
   std::string text = Headline(plan);
-  absl::StrAppendFormat(&text, "connections %10d whole, %.1f/s in %s\n",
-                        result.whole, PerSecond(result.whole, result.elapsed),
-                        Short(result.elapsed));
+  absl::StrAppendFormat(
+      &text, "connections %10d whole, %.1f/s in %s\n", result.whole,
+      PerSecond(result.whole, TimeOf(plan, result)), Short(result.elapsed));
   if (plan.service != LoadPlan::Service::kNone) {
     const bool echo = plan.service == LoadPlan::Service::kEcho;
     const uint64_t bytes = echo ? result.bytes_received : result.bytes_sent;
     absl::StrAppendFormat(
         &text, "messages    %10d whole, %.1f/s, %.2f MB/s%s\n", result.messages,
-        PerSecond(result.messages, result.elapsed),
-        PerSecond(bytes, result.elapsed) / 1e6, echo ? " each way" : "");
+        PerSecond(result.messages, TimeOf(plan, result)),
+        PerSecond(bytes, TimeOf(plan, result)) / 1e6, echo ? " each way" : "");
   }
   AppendFailures(result, text);
   if (result.stopped) {
@@ -318,10 +329,10 @@ std::string JsonReport(const LoadPlan& plan, const LoadResult& result) {
     return absl::StrFormat("%.3f", value);
   };
   absl::StrAppend(&json, "},\"connections_per_second\":",
-                  number(PerSecond(result.whole, result.elapsed)),
+                  number(PerSecond(result.whole, TimeOf(plan, result))),
                   ",\"messages\":", result.messages,
                   ",\"messages_per_second\":",
-                  number(PerSecond(result.messages, result.elapsed)),
+                  number(PerSecond(result.messages, TimeOf(plan, result))),
                   ",\"bytes_sent\":", result.bytes_sent,
                   ",\"bytes_received\":", result.bytes_received);
   AppendJson("connection", result.connection, json);

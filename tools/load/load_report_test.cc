@@ -149,6 +149,29 @@ TEST(LoadReportTest, WithARateItSaysHowLateItWas) {
       AllOf(HasSubstr(", 500/s"), HasSubstr("began 123us late at p99")));
 }
 
+TEST(LoadReportTest, TheTimeUntilTheNextWasDueBelongsToARate) {
+  LoadPlan plan = APlan();
+  plan.rate = 10;
+  LoadResult result;
+  result.whole = 5;
+  result.elapsed = absl::Milliseconds(401);
+  EXPECT_THAT(TextReport(plan, result), HasSubstr("5 whole, 10.0/s in 401ms"));
+  EXPECT_THAT(JsonReport(plan, result),
+              HasSubstr("\"connections_per_second\":10.000,"));
+  // Who was slower was slower.
+  result.elapsed = absl::Seconds(1);
+  EXPECT_THAT(TextReport(plan, result), HasSubstr("5 whole, 5.0/s in 1.00s"));
+}
+
+TEST(LoadReportTest, LatenciesOfNobodyAreNull) {
+  LoadResult result;
+  result.Fail(LoadFailure::kRefused, "refused");
+  EXPECT_THAT(
+      JsonReport(APlan(), result),
+      HasSubstr("\"connection_us\":{\"count\":0,\"min\":null,\"mean\":null,"
+                "\"p50\":null,"));
+}
+
 TEST(LoadReportTest, JsonIsOneLine) {
   LoadPlan plan = APlan();
   plan.to.push_back(*Address::Parse("unix:/a\\x2cb"));
