@@ -220,11 +220,6 @@ void ForkPerConnection::Enter(Entrant&& entrant) {
   PutOff(std::move(entrant), status);
 }
 
-ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::SendOff(Entrant&& entrant,
-                                                        std::string_view why) {
-  gate_.SendOff(std::move(entrant), why, Gate::Farewell::kReset);
-}
-
 ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::PutOff(
     Entrant&& entrant, const absl::Status& status) {
   if (!status.ok() && !IsShortage(status)) {
@@ -443,7 +438,9 @@ void ForkPerConnection::StartWaiting() {
   const absl::Duration until = MonotonicNow() + kTurn;
   while (!starting_.empty() && MonotonicNow() < until) {
     if (WasGivenUp(starting_.Front().stream)) {
-      SendOff(starting_.Pop(), kItLeft);
+      // Whoever comes in numbers only to leave would have to be let in as fast
+      // as he comes, before anybody else is.
+      gate_.TurnAway(starting_.Pop(), kItLeft, Gate::Farewell::kReset);
       continue;
     }
     // A child finds its client here; the queue is not there for it.
@@ -582,7 +579,9 @@ void ForkPerConnection::SignalHandlers(int signo, EndCause cause) {
   gate_.StopShield();
   acceptor_.Close();
   gate_.TurnAwayAll(kTheServerEnds);
-  while (!starting_.empty()) SendOff(starting_.Pop(), kTheServerEnds);
+  while (!starting_.empty()) {
+    gate_.SendOff(starting_.Pop(), kTheServerEnds, Gate::Farewell::kReset);
+  }
   for (Connection& connection : connections_) {
     if (connection.id == 0) continue;
     if (!connection.ended.has_value()) connection.ended = Ended{.cause = cause};

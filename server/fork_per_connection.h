@@ -163,7 +163,6 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   // Gives the client a process, or lets it wait for one.
   void Enter(Entrant&& entrant);
   absl::Status StartOne(Entrant& entrant);
-  void SendOff(Entrant&& entrant, std::string_view why);
   // It has no process yet; if it could not be started, because of `status`.
   void PutOff(Entrant&& entrant, const absl::Status& status);
   // Whether others should get their turn before the next process.

@@ -149,6 +149,8 @@ class Gate {
   // Who was let in has to go after all. It is told and logged, and is not held
   // against its source.
   void SendOff(Entrant&& entrant, std::string_view why, Farewell farewell);
+  // The same, and it counts as one of a flood.
+  void TurnAway(Entrant&& entrant, std::string_view why, Farewell farewell);
   // Turns away all who wait.
   void TurnAwayAll(std::string_view why);
 
@@ -174,8 +176,6 @@ class Gate {
   // In the waiting room, for which somebody else may have to go.
   void Wait(Entrant&& entrant, const SourceKey& source);
   void Admit(Entrant&& entrant, Admission::Slot slot, const SourceKey& source);
-  // Sends it off, and counts that it came.
-  void TurnAway(Entrant&& entrant, std::string_view why, Farewell farewell);
   absl::Status Listen(Lobby::iterator visitor);
   absl::Status LookAtTheClock();
 

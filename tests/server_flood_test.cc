@@ -91,6 +91,29 @@ TEST_P(ServerFloodTest, IsNotHeardUntilItsTimeIsOver) {
   EXPECT_EQ(server.Wait(), ExitStatus::Exited(0));
 }
 
+// Without any limit nobody is one too many; but who comes only to leave would
+// have to be let in before all others.
+TEST_P(ServerFloodTest, OfThoseWhoOnlyLeaveIsNotHeardEither) {
+  if (GetParam() == "prefork") {
+    GTEST_SKIP() << "a worker lets nobody in before it has a turn for him";
+  }
+  constexpr int kMost = 100'000;
+  ServerProcess server(
+      {"--listen=127.0.0.1:0", absl::StrCat("--model=", GetParam()),
+       "--log_format=none", absl::StrCat("--flood_threshold=", kThreshold)});
+  absl::Status heard;
+  for (int i = 0; i < kMost && !absl::IsDeadlineExceeded(heard); ++i) {
+    absl::StatusOr<Stream> client = Knock(server, 2, absl::Milliseconds(200));
+    heard = client.status();
+    if (client.ok()) (void)client->Reset();
+  }
+  EXPECT_TRUE(absl::IsDeadlineExceeded(heard)) << heard;
+  Stream other = Come(server, 3);
+  EXPECT_TRUE(Echoes(other));
+  server.Signal(SIGQUIT);
+  EXPECT_EQ(server.Wait(), ExitStatus::Exited(0));
+}
+
 TEST_P(ServerFloodTest, IsExplainedAndForgotten) {
   std::string folder = "/tmp/server_flood.XXXXXX";
   ASSERT_NE(mkdtemp(folder.data()), nullptr);
