@@ -10,9 +10,10 @@
 //     return guard.Shut(now);
 //   }
 //
-// What it is not: a limit. Whoever is within his limits is never counted here,
-// however fast he comes. Nor does it shut anybody out: it has no socket and no
-// clock; see net/syn_filter.h for one who does.
+// What it is not: a limit. Whoever is within his limits, and stays until he has
+// his turn, is never counted here, however fast he comes. Nor does it shut
+// anybody out: it has no socket and no clock; see net/syn_filter.h for one who
+// does.
 //
 // A source of whom `threshold` are turned away within a second is shut out for
 // 0.9 s: for less than a second, so that a client that knocks meanwhile and

@@ -595,8 +595,8 @@ FlagTable FlagsInto(Draft& draft) {
            .value_name = "N",
            .group = kAdmit,
            .what =
-               "of how many turned away within a second their source is shut "
-               "out",
+               "of how many turned away, or gone before their turn, within a "
+               "second their source is shut out",
            .allowed = "a number from 0, for never, to 1000000",
            .by_default = "500",
            .more = "For 0.9s, and if it goes on for up to 7.2s, the kernel "
