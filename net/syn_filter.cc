@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <linux/filter.h>
 #include <linux/if_ether.h>
+#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -139,6 +140,19 @@ absl::Status DropSynsFrom(absl::Span<const Listener> listeners,
     status.Update(DropSynsFrom(listener.fd(), sources));
   }
   return status;
+}
+
+uint32_t PacketsDroppedAt(absl::Span<const Listener> listeners) {
+  uint32_t dropped = 0;
+  for (const Listener& listener : listeners) {
+    std::array<uint32_t, SK_MEMINFO_VARS> counters = {};
+    socklen_t length = sizeof(counters);
+    if (getsockopt(listener.fd(), SOL_SOCKET, SO_MEMINFO, counters.data(),
+                   &length) == 0) {
+      dropped += counters[SK_MEMINFO_DROPS];
+    }
+  }
+  return dropped;
 }
 
 }  // namespace brood

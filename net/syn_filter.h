@@ -24,6 +24,9 @@
 // replaces the former list, and an empty one takes it away. Connections inherit
 // the filter, which finds nothing to drop among their packets.
 //
+// How many it has dropped is known: a flood that nobody hears can be seen to go
+// on, or to be over.
+//
 // Errors: more than kMaxFilteredSources are InvalidArgument. Else what
 // setsockopt(2) says, with its errno: EPERM where the kernel wants
 // CAP_NET_ADMIN for it, as newer ones do (seen with Linux 6.18.44), or somebody
@@ -32,11 +35,12 @@
 //
 // Threads: any. Signals: none. Fork: the socket is shared, so the list is.
 // Rests on: socket(7) SO_ATTACH_FILTER; linux/filter.h; RFC 9293 section 3.1
-// for the flags; RFC 6298 for the pauses.
+// for the flags; RFC 6298 for the pauses; SO_MEMINFO (Linux 4.12).
 #ifndef BROOD_NET_SYN_FILTER_H_
 #define BROOD_NET_SYN_FILTER_H_
 
 #include <cstddef>
+#include <cstdint>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
@@ -55,6 +59,11 @@ absl::Status DropSynsFrom(int listener, absl::Span<const AddressRange> sources);
 // all have been tried.
 absl::Status DropSynsFrom(absl::Span<const Listener> listeners,
                           absl::Span<const AddressRange> sources);
+
+// How many packets the kernel has dropped at these so far, all together and
+// modulo 2^32: by their filters, and for want of room in their queues. One that
+// is closed, or cannot be asked, counts nothing.
+uint32_t PacketsDroppedAt(absl::Span<const Listener> listeners);
 
 }  // namespace brood
 

@@ -135,6 +135,23 @@ TEST_F(SynFilterTest, IsReplacedByTheNextAndTakenAwayByAnEmptyOne) {
   EXPECT_TRUE(IsHeard(at, "127.0.0.3:0"));
 }
 
+TEST_F(SynFilterTest, IsSeenToDrop) {
+  std::vector<Listener> listeners;
+  listeners.push_back(Open());
+  listeners.push_back(Open());
+  ASSERT_THAT(DropSynsFrom(listeners, Ranges({"127.0.0.2"})), IsOk());
+  const uint32_t before = PacketsDroppedAt(listeners);
+  EXPECT_TRUE(IsHeard(listeners[1].address(), "127.0.0.3:0"));
+  EXPECT_EQ(PacketsDroppedAt(listeners), before);
+  for (const Listener& listener : listeners) {
+    EXPECT_FALSE(IsHeard(listener.address(), "127.0.0.2:0"));
+  }
+  // As many as there were, or more, if a client has asked again.
+  EXPECT_GE(PacketsDroppedAt(listeners) - before, 2U);
+  (void)listeners[0].Close();
+  EXPECT_GE(PacketsDroppedAt(listeners), 1U);
+}
+
 TEST_F(SynFilterTest, LetsAClientInThatStillKnocksWhenItIsTakenAway) {
   const Listener listener = Open();
   ASSERT_THAT(DropSynsFrom(listener.fd(), Ranges({"127.0.0.2"})), IsOk());

@@ -34,6 +34,7 @@
 #include "brood/proc/exit_status.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/privileges.h"
+#include "brood/proc/read_file.h"
 #include "brood/proc/spawn.h"
 #include "brood/proc/unique_fd.h"
 
@@ -112,22 +113,11 @@ std::vector<Group> Groups(std::string text) {
   return Parse<Group, group>(std::move(text), fgetgrent_r);
 }
 
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  const UniqueFd file(
-      RetryOnEintr([&] { return open(path.c_str(), O_RDONLY | O_CLOEXEC); }));
-  if (!file.valid()) {
-    if (errno == ENOENT) return "";  // A small container has neither file.
-    return ErrnoStatus(errno, absl::StrCat("open ", path));
-  }
-  std::string text;
-  std::array<char, 4096> buffer;
-  while (true) {
-    const ssize_t n = RetryOnEintr(
-        [&] { return read(file.get(), buffer.data(), buffer.size()); });
-    if (n == -1) return ErrnoStatus(errno, absl::StrCat("read ", path));
-    if (n == 0) return text;
-    text.append(buffer.data(), static_cast<size_t>(n));
-  }
+// A small container has neither file.
+absl::StatusOr<std::string> ReadIfThere(const std::string& path) {
+  absl::StatusOr<std::string> text = ReadFile(AT_FDCWD, path);
+  if (absl::IsNotFound(text.status())) return "";
+  return text;
 }
 
 // What comes out of `fd` until its end.
@@ -247,7 +237,7 @@ absl::StatusOr<Credentials> LookUpUser(const std::string& name,
   const absl::Status none =
       absl::NotFoundError(absl::StrCat(what, " does not exist"));
   if (!IsName(name)) return none;
-  absl::StatusOr<std::string> passwd = ReadFile(sources.passwd);
+  absl::StatusOr<std::string> passwd = ReadIfThere(sources.passwd);
   if (!passwd.ok()) return passwd.status();
   std::vector<User> users = Users(*std::move(passwd));
   const User* user =
@@ -260,7 +250,7 @@ absl::StatusOr<Credentials> LookUpUser(const std::string& name,
     if (users.empty()) return none;
     user = &users.front();
   }
-  absl::StatusOr<std::string> group = ReadFile(sources.group);
+  absl::StatusOr<std::string> group = ReadIfThere(sources.group);
   if (!group.ok()) return group.status();
   // Who cannot be asked has no groups to give.
   const absl::StatusOr<std::string> initgroups =
@@ -277,7 +267,7 @@ absl::StatusOr<gid_t> LookUpGroup(const std::string& name,
   const absl::Status none =
       absl::NotFoundError(absl::StrCat("there is no ", what));
   if (!IsName(name)) return none;
-  absl::StatusOr<std::string> file = ReadFile(sources.group);
+  absl::StatusOr<std::string> file = ReadIfThere(sources.group);
   if (!file.ok()) return file.status();
   std::vector<Group> groups = Groups(*std::move(file));
   const Group* group = Find<Group>(
@@ -294,7 +284,7 @@ absl::StatusOr<std::string> NameOfUser(uid_t uid,
                                        const AccountSources& sources) {
   const std::string what = absl::StrCat("user ", uid);
   const auto has_it = [&](const User& entry) { return entry.uid == uid; };
-  absl::StatusOr<std::string> file = ReadFile(sources.passwd);
+  absl::StatusOr<std::string> file = ReadIfThere(sources.passwd);
   if (!file.ok()) return file.status();
   std::vector<User> users = Users(*std::move(file));
   const User* user = Find<User>(users, has_it);

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -30,7 +29,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "brood/proc/posix.h"
-#include "brood/proc/unique_fd.h"
+#include "brood/proc/read_file.h"
 
 namespace brood {
 namespace {
@@ -104,23 +103,6 @@ absl::Status NotStat(std::string_view text) {
       absl::StrCat("not a line of /proc/PID/stat: \"", text, "\""));
 }
 
-// The text of a file, which in /proc has no size to ask for beforehand. ESRCH
-// comes from reading: the process went after the open.
-absl::StatusOr<std::string> ReadAll(int directory, const std::string& path) {
-  const UniqueFd file(RetryOnEintr(
-      [&] { return openat(directory, path.c_str(), O_RDONLY | O_CLOEXEC); }));
-  if (!file.valid()) return ErrnoStatus(errno, absl::StrCat("open ", path));
-  std::string text;
-  std::array<char, 4096> buffer;
-  while (true) {
-    const ssize_t n = RetryOnEintr(
-        [&] { return read(file.get(), buffer.data(), buffer.size()); });
-    if (n == -1) return ErrnoStatus(errno, absl::StrCat("read ", path));
-    if (n == 0) return text;
-    text.append(buffer.data(), static_cast<size_t>(n));
-  }
-}
-
 struct CloseDirectory {
   void operator()(DIR* directory) const { (void)closedir(directory); }
 };
@@ -150,7 +132,7 @@ absl::Status ForEachNumber(
 }
 
 absl::StatusOr<Process> ReadStat(int directory, const std::string& path) {
-  absl::StatusOr<std::string> stat = ReadAll(directory, path);
+  absl::StatusOr<std::string> stat = ReadFile(directory, path);
   if (!stat.ok()) return stat.status();
   return Process::Parse(*stat);
 }
@@ -227,7 +209,7 @@ absl::StatusOr<Process> ProcessTable::Read(pid_t pid) const {
 
 absl::StatusOr<SignalState> ProcessTable::Signals(pid_t pid) const {
   absl::StatusOr<std::string> text =
-      ReadAll(AT_FDCWD, absl::StrCat(root_, "/", pid, "/status"));
+      ReadFile(AT_FDCWD, absl::StrCat(root_, "/", pid, "/status"));
   if (!text.ok()) return text.status();
   return SignalState::Parse(*text);
 }
@@ -258,7 +240,7 @@ absl::StatusOr<std::vector<pid_t>> ProcessTable::ChildrenOf(pid_t pid) const {
   // right of all.
   absl::Status read = ForEachNumber(task, [&](int directory, pid_t thread) {
     absl::StatusOr<std::string> text =
-        ReadAll(directory, absl::StrCat(thread, "/children"));
+        ReadFile(directory, absl::StrCat(thread, "/children"));
     if (!text.ok()) {
       // A thread that ended meanwhile; the first one's directory stays until
       // the process is reaped.

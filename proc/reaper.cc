@@ -37,8 +37,11 @@ constexpr absl::Duration kTimeToDie = absl::Milliseconds(100);
 constexpr absl::Duration kAnnounced = absl::Seconds(1);
 constexpr absl::Duration kSilent = absl::Milliseconds(10);
 // How many at a time. To ask after a process that is in no cache takes
-// microseconds, and nobody is to wait for twenty thousand of those.
+// microseconds, and nobody is to wait for hundreds of those: while there are
+// more, they are looked after in parts, 512 in a second.
 constexpr size_t kLooksAtATime = 512;
+constexpr size_t kAnnouncedAtATime = 32;
+constexpr absl::Duration kNextPart = absl::Microseconds(62'500);
 
 // What epoll says of a descriptor: whose it is, a child's or one of these.
 constexpr pid_t kQueue = 0;
@@ -395,8 +398,11 @@ absl::Status Reaper::TimeToLook() {
     to_look_after_.clear();
     if (absl::Status s = LookAfterSome(children_->size()); !s.ok()) return s;
   } else if (MonotonicNow() >= next_look_) {
-    if (absl::Status s = LookAfterSome(kLooksAtATime); !s.ok()) return s;
-    next_look_ = MonotonicNow() + (silent_ > 0 ? kSilent : kAnnounced);
+    const size_t most = silent_ > 0 ? kLooksAtATime : kAnnouncedAtATime;
+    if (absl::Status s = LookAfterSome(most); !s.ok()) return s;
+    const absl::Duration pause =
+        to_look_after_.empty() ? kAnnounced : kNextPart;
+    next_look_ = MonotonicNow() + (silent_ > 0 ? kSilent : pause);
   }
   if (without_pidfd_ == 0) next_look_ = absl::InfiniteDuration();
   return SetTimer();

@@ -26,9 +26,9 @@
 // How it hears of an end: by the child's pidfd; or, if it has an ExitQueue and
 // the child was forked with its exit_signal(), by the queue, at no descriptor a
 // child; and where a kernel or a sandbox lets it have neither, by looking after
-// those children, every 10 ms. It also looks after queued ones once a second,
-// for entries that the kernel dropped and for children that called execve(2);
-// in either case after no more than 512 at a time.
+// those children, every 10 ms, 512 at a time. It also looks after queued ones,
+// for entries that the kernel dropped and for children that called execve(2):
+// once a second, or if there are many in parts of 32, 512 in a second.
 //
 // Readiness: fd() polls readable when Next() would report an exit, and stays so
 // until Next() has reported them all. It may also do so when there is nothing

@@ -99,6 +99,10 @@ absl::Status Acceptor::DropSynsFrom(absl::Span<const AddressRange> sources) {
   return brood::DropSynsFrom(listeners_, sources);
 }
 
+uint32_t Acceptor::PacketsDropped() const {
+  return PacketsDroppedAt(listeners_);
+}
+
 void Acceptor::UpdateWatch() {
   const bool wanted = wanted_ && !paused_;
   if (wanted == std::exchange(watching_, wanted)) return;

@@ -274,11 +274,4 @@ LogEvent LinesLost(uint64_t lines) {
           .fields = {{"lines", lines}}};
 }
 
-LogEvent OnlyGroupsEnd(std::string_view why) {
-  return {.name = "only_groups_end",
-          .sentence = absl::StrCat(
-              "of a program only its process group is ended: ", why),
-          .fields = {{"why", std::string(why)}}};
-}
-
 }  // namespace brood

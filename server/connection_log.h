@@ -145,10 +145,6 @@ std::string EventLine(const LogEvent& event, LogFormat format);
 // What log_writer.h says when lines were lost: "3 lines lost".
 LogEvent LinesLost(uint64_t lines);
 
-// What a model says that cannot end whom its programs have started, because of
-// `why`: "of a program only its process group is ended: /proc is not mounted".
-LogEvent OnlyGroupsEnd(std::string_view why);
-
 // "1.25ms": three digits are all that anyone reads.
 std::string RoundedDuration(absl::Duration duration);
 

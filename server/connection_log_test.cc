@@ -303,11 +303,6 @@ TEST(ConnectionLogTest, CountsLostLines) {
             R"({"event":"lines_lost","message":"3 lines lost","lines":3})");
 }
 
-TEST(ConnectionLogTest, SaysWhyOnlyGroupsEnd) {
-  EXPECT_EQ(EventLine(OnlyGroupsEnd("no /proc"), LogFormat::kText),
-            "of a program only its process group is ended: no /proc");
-}
-
 TEST(ConnectionLogTest, KeepsASentenceInOneLine) {
   EXPECT_EQ(
       EventLine(Message("a\nb\x1b[2J\x7f \"c\" \xc3\xa9"), LogFormat::kText),

@@ -44,10 +44,12 @@ class FairQueue {
     const uint32_t one = items_.Put({.value = std::move(item)});
     const auto [found, is_new] = places_.try_emplace(source);
     if (is_new) {
-      found->second = sources_.Put({.key = source, .items = {}});
+      found->second = sources_.Put({.key = source});
       turns_.Append(found->second, sources_);
     }
-    sources_[found->second].items.Append(one, items_);
+    Source& its = sources_[found->second];
+    its.items.Append(one, items_);
+    ++its.size;
     ++size_;
   }
 
@@ -59,6 +61,7 @@ class FairQueue {
     const uint32_t place = turns_.RemoveFirst(sources_);
     Source& source = sources_[place];
     T item = items_.Take(source.items.RemoveFirst(items_)).value;
+    --source.size;
     if (source.items.first == kNone) {
       places_.erase(source.key);
       (void)sources_.Take(place);
@@ -71,8 +74,12 @@ class FairQueue {
 
   bool empty() const { return size_ == 0; }
   size_t size() const { return size_; }
-  // Of how many sources.
+  // Of how many sources, and how many of this one.
   size_t sources() const { return places_.size(); }
+  size_t size_of(const SourceKey& source) const {
+    const auto found = places_.find(source);
+    return found == places_.end() ? 0 : sources_[found->second].size;
+  }
 
  private:
   static constexpr uint32_t kNone = ~uint32_t{0};
@@ -83,6 +90,7 @@ class FairQueue {
   class Places {
    public:
     Thing& operator[](uint32_t place) { return *things_[place]; }
+    const Thing& operator[](uint32_t place) const { return *things_[place]; }
     uint32_t Put(Thing thing) {
       if (free_.empty()) {
         free_.push_back(static_cast<uint32_t>(things_.size()));
@@ -128,7 +136,8 @@ class FairQueue {
   };
   struct Source {
     SourceKey key;
-    List items;  // In the order in which they came.
+    List items = {};  // In the order in which they came.
+    uint32_t size = 0;
     uint32_t next = kNone;
   };
 

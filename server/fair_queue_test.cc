@@ -79,6 +79,9 @@ TEST(FairQueueTest, PutsNobodyBehindTheManyOfAnother) {
   queue.Push(Source("192.0.2.2"), "b1");
   queue.Push(Source("192.0.2.3"), "c1");
   queue.Push(Source("192.0.2.2"), "b2");
+  EXPECT_EQ(queue.size_of(Source("192.0.2.1")), 3);
+  EXPECT_EQ(queue.size_of(Source("192.0.2.2")), 2);
+  EXPECT_EQ(queue.size_of(Source("192.0.2.4")), 0);
   EXPECT_THAT(PopAll(queue), ElementsAre("a2", "b1", "c1", "a3", "b2", "a4"));
 }
 

@@ -44,6 +44,8 @@ bool FloodGuard::ShutOut(Entry& entry, absl::Duration now) {
                     [&](const Entry& one) { return one.shut_until > now; });
   if (shut >= static_cast<ptrdiff_t>(kMostShut)) return false;
   entry.penalty = again ? std::min(2 * entry.penalty, kLongest) : kFirst;
+  entry.shut = true;
+  entry.shut_since = now;
   entry.shut_until = now + entry.penalty;
   entry.since = entry.shut_until;
   entry.count = 0;
@@ -113,6 +115,22 @@ std::optional<absl::Duration> FloodGuard::NextOpening(
     next = std::min(next.value_or(entry.shut_until), entry.shut_until);
   }
   return next;
+}
+
+std::optional<AddressRange> FloodGuard::GoesOn(absl::Duration now,
+                                               uint32_t knocks) {
+  const auto shut = std::count_if(entries_.begin(), entries_.end(),
+                                  [](const Entry& one) { return one.shut; });
+  std::optional<AddressRange> who;
+  for (Entry& entry : entries_) {
+    if (!entry.shut || entry.shut_until > now) continue;
+    entry.shut = shut == 1 && knocks >= ThresholdOf(entry, now) &&
+                 now - entry.shut_since < kMostAtATime;
+    if (!entry.shut) continue;
+    entry.shut_until = now + kFirst;
+    who = entry.network;
+  }
+  return who;
 }
 
 void FloodGuard::Forget(const SourceKey& source) {

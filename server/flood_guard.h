@@ -17,11 +17,16 @@
 //
 // A source of whom `threshold` are turned away within a second is shut out for
 // 0.9 s: for less than a second, so that a client that knocks meanwhile and
-// asks again a second later, as TCP does, is heard. If it goes on as soon as it
-// is back, a sixteenth of the threshold is enough, and it is shut out for twice
-// as long, and so on to 7.2 s; a quiet time of 15 s makes that forgotten. So a
-// flood costs the server `threshold` times the cost of turning one away, and a
-// sixteenth of that every 7 s, and what it was is over soon after it ends.
+// asks again a second later, as TCP does, is heard. If its knocking has not
+// ceased by then, it stays shut out, and is looked after every 0.9 s, up to a
+// minute; so a flood that goes on need not be let in to be seen, and what it
+// was is over soon after it ends. That is so while it is the only one: of
+// several it is not known who knocks.
+//
+// Who is heard again and goes on needs but a sixteenth of the threshold, and is
+// shut out for twice as long, and so on to 7.2 s; a quiet time of 15 s makes
+// that forgotten. So a flood costs the server `threshold` times the cost of
+// turning one away, and a sixteenth of that now and then.
 //
 // It remembers kRemembered sources, those who were turned away most, and shuts
 // out no more than kMostShut of them at a time. A source that is not an address
@@ -53,6 +58,7 @@ class FloodGuard {
   static constexpr absl::Duration kWindow = absl::Seconds(1);
   static constexpr absl::Duration kFirst = absl::Milliseconds(900);
   static constexpr absl::Duration kLongest = absl::Milliseconds(7200);
+  static constexpr absl::Duration kMostAtATime = absl::Minutes(1);
   static constexpr absl::Duration kForgotten = absl::Seconds(15);
   // Of the threshold, for who has been shut out and is not forgotten.
   static constexpr uint32_t kPartOfKnown = 16;
@@ -76,6 +82,9 @@ class FloodGuard {
   bool WentOn(const SourceKey& source) const;
   // When the first of them is to be heard again.
   std::optional<absl::Duration> NextOpening(absl::Duration now) const;
+  // To be called then, with how many knocks were not heard since somebody was
+  // shut out, or since the last call: who is not to be heard yet.
+  std::optional<AddressRange> GoesOn(absl::Duration now, uint32_t knocks);
   // Forgets what the source did.
   void Forget(const SourceKey& source);
 
@@ -86,6 +95,8 @@ class FloodGuard {
     std::optional<AddressRange> network;  // None: nobody.
     uint32_t count = 0;
     absl::Duration since = -absl::InfiniteDuration();
+    bool shut = false;  // Until GoesOn() says otherwise.
+    absl::Duration shut_since = -absl::InfiniteDuration();
     absl::Duration shut_until = -absl::InfiniteDuration();
     absl::Duration penalty = absl::ZeroDuration();  // Of the last time.
   };

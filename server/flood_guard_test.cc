@@ -102,6 +102,52 @@ TEST(FloodGuardTest, DoublesTheTimeForThoseWhoGoOnUpToALimit) {
   EXPECT_EQ(times.back(), FloodGuard::kLongest);
 }
 
+TEST(FloodGuardTest, DoesNotHearWhoGoesOnUntilItCeases) {
+  FloodGuard guard(160);
+  absl::Duration now = kStart;
+  const SourceKey flooder = Source("192.0.2.7");
+  ASSERT_TRUE(Flood(guard, flooder, now).has_value());
+  EXPECT_EQ(guard.GoesOn(now, 1'000), std::nullopt);  // Is not due.
+  for (int i = 0; i < 5; ++i) {
+    now = *guard.ShutUntil(flooder, now);
+    EXPECT_EQ(guard.GoesOn(now, 10), AddressRange::Parse("192.0.2.7").value());
+    EXPECT_EQ(guard.NextOpening(now), now + FloodGuard::kFirst);
+  }
+  now = *guard.ShutUntil(flooder, now);
+  EXPECT_EQ(guard.GoesOn(now, 9), std::nullopt);
+  EXPECT_THAT(guard.Shut(now), IsEmpty());
+  // It has been shut out once.
+  EXPECT_THAT(Flood(guard, flooder, now), Optional(10));
+  EXPECT_EQ(*guard.ShutUntil(flooder, now) - now, 2 * FloodGuard::kFirst);
+}
+
+TEST(FloodGuardTest, HearsAFloodOnceAMinuteHoweverItGoesOn) {
+  FloodGuard guard(10);
+  absl::Duration now = kStart;
+  const SourceKey flooder = Source("192.0.2.7");
+  ASSERT_TRUE(Flood(guard, flooder, now).has_value());
+  const absl::Duration began = now;
+  while (guard.ShutUntil(flooder, now).has_value()) {
+    now = *guard.ShutUntil(flooder, now);
+    (void)guard.GoesOn(now, 1'000'000);
+  }
+  EXPECT_GE(now - began, FloodGuard::kMostAtATime);
+  EXPECT_LE(now - began, FloodGuard::kMostAtATime + FloodGuard::kFirst);
+}
+
+TEST(FloodGuardTest, HearsEachOfSeveralBecauseItIsNotKnownWhoKnocks) {
+  FloodGuard guard(10);
+  absl::Duration now = kStart;
+  ASSERT_TRUE(Flood(guard, Source("192.0.2.7"), now).has_value());
+  ASSERT_TRUE(Flood(guard, Source("192.0.2.8"), now).has_value());
+  now = *guard.ShutUntil(Source("192.0.2.7"), now);
+  EXPECT_EQ(guard.GoesOn(now, 1'000), std::nullopt);
+  EXPECT_THAT(guard.Shut(now), ElementsAre(*AddressRange::Parse("192.0.2.8")));
+  now = *guard.ShutUntil(Source("192.0.2.8"), now);
+  EXPECT_THAT(guard.GoesOn(now, 1'000),
+              Optional(*AddressRange::Parse("192.0.2.8")));
+}
+
 TEST(FloodGuardTest, ForgetsAfterAQuietTime) {
   FloodGuard guard(10);
   absl::Duration now = kStart;

@@ -1,29 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/server/flood_shield.h"
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "brood/net/address_range.h"
 #include "brood/net/source_key.h"
 #include "brood/proc/posix.h"
 #include "brood/server/connection_log.h"
 #include "brood/server/poll_loop.h"
 
 namespace brood {
+namespace {
 
-void FloodShield::Start(PollLoop& loop, Drop drop) {
+// Whoever is held back is let go within moments, and held back again.
+constexpr absl::Duration kToldHeld = absl::Seconds(10);
+
+}  // namespace
+
+void FloodShield::Start(PollLoop& loop, Doors doors) {
   loop_ = &loop;
-  if (guard_.threshold() > 0) drop_ = std::move(drop);
+  if (guard_.threshold() > 0) doors_ = std::move(doors);
 }
 
 void FloodShield::Stop() {
   if (!on()) return;
-  if (!guard_.Shut(MonotonicNow()).empty()) (void)drop_({});
-  drop_ = nullptr;
+  if (!Unheard(MonotonicNow()).empty()) (void)doors_.drop({});
+  doors_ = {};
+  held_.clear();
 }
 
 void FloodShield::Count(const SourceKey& source) {
@@ -38,7 +49,35 @@ void FloodShield::CountAll(const SourceKey& source) {
   if (guard_.CountAll(source, now)) ShutOut(source, now);
 }
 
+void FloodShield::Hold(const SourceKey& source) {
+  if (!on() || !source.network().has_value() || held_.size() >= kMostHeld ||
+      absl::c_linear_search(held_, *source.network())) {
+    return;
+  }
+  const absl::Duration now = MonotonicNow();
+  held_.push_back(*source.network());
+  held_some_ = true;
+  Update(now);
+  if (!on() || observer_ == nullptr || now < told_held_until_) return;
+  told_held_until_ = now + kToldHeld;
+  const std::string who = source.ToString();
+  observer_({.name = "held_back",
+             .sentence =
+                 absl::StrCat("held back ", who, ": as many of it wait as may"),
+             .fields = {{"source", who}}});
+}
+
+void FloodShield::LetGo(const SourceKey& source) {
+  if (source.network().has_value() &&
+      std::erase(held_, *source.network()) > 0) {
+    Update(MonotonicNow());
+  }
+}
+
 void FloodShield::ShutOut(const SourceKey& source, absl::Duration now) {
+  dropped_ = doors_.dropped();
+  held_some_ = !held_.empty();
+  goes_on_ = false;
   Update(now);
   if (!on() || observer_ == nullptr) return;
   const std::string who = source.ToString();
@@ -50,13 +89,20 @@ void FloodShield::ShutOut(const SourceKey& source, absl::Duration now) {
              .fields = {{"source", who}, {"time", time}}});
 }
 
+std::vector<AddressRange> FloodShield::Unheard(absl::Duration now) const {
+  std::vector<AddressRange> sources = guard_.Shut(now);
+  sources.insert(sources.end(), held_.begin(), held_.end());
+  return sources;
+}
+
 void FloodShield::Update(absl::Duration now) {
-  const absl::Status status = drop_(guard_.Shut(now));
+  const absl::Status status = doors_.drop(Unheard(now));
   if (status.ok()) {
     OpenLater(now);
     return;
   }
-  drop_ = nullptr;
+  doors_ = {};
+  held_.clear();
   if (observer_ == nullptr) return;
   const std::string why(status.message());
   observer_({.name = "no_shield",
@@ -71,9 +117,30 @@ void FloodShield::OpenLater(absl::Duration now) {
   timer_at_ = *next;
   loop_->CallAfter(*next - now, [this] {
     timer_at_ = absl::InfiniteDuration();
-    if (on()) Update(MonotonicNow());
+    if (on()) OpenUnlessItGoesOn(MonotonicNow());
     return absl::OkStatus();
   });
+}
+
+void FloodShield::OpenUnlessItGoesOn(absl::Duration now) {
+  const uint32_t dropped = doors_.dropped();
+  const uint32_t knocks = dropped - std::exchange(dropped_, dropped);
+  // Who is held knocks as well, and it is not known who did.
+  const bool known = !std::exchange(held_some_, !held_.empty());
+  const std::optional<AddressRange> source =
+      guard_.GoesOn(now, known ? knocks : 0);
+  if (!source.has_value()) {
+    Update(now);
+    return;
+  }
+  OpenLater(now);
+  if (std::exchange(goes_on_, true) || observer_ == nullptr) return;
+  const std::string who = source->ToString();
+  observer_({.name = "flood_goes_on",
+             .sentence = absl::StrCat("shut out ", who,
+                                      " as long as it goes on: ", knocks,
+                                      " dropped since"),
+             .fields = {{"source", who}, {"dropped", uint64_t{knocks}}}});
 }
 
 std::string FloodShield::Explain(const SourceKey& source) const {

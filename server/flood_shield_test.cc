@@ -2,11 +2,15 @@
 #include "brood/server/flood_shield.h"
 
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/status_matchers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "brood/net/address.h"
@@ -40,15 +44,26 @@ class FloodShieldTest : public testing::Test {
         [this](const LogEvent& event) { told_.push_back(event.sentence); });
   }
   void Start() {
-    shield_.Start(loop_, [this](absl::Span<const AddressRange> sources) {
-      if (!answer_.ok()) return answer_;
-      dropped_.emplace_back(sources.begin(), sources.end());
-      if (sources.empty()) loop_.Stop();
-      return absl::OkStatus();
-    });
+    shield_.Start(loop_, {.drop =
+                              [this](absl::Span<const AddressRange> sources) {
+                                if (!answer_.ok()) return answer_;
+                                dropped_.emplace_back(sources.begin(),
+                                                      sources.end());
+                                if (sources.size() == stop_at_) loop_.Stop();
+                                return absl::OkStatus();
+                              },
+                          .dropped = [this] { return Knocks(); }});
   }
   void Flood() {
     for (int i = 0; i < 3; ++i) shield_.Count(flooder_);
+  }
+
+  // All there have been, when asked again.
+  uint32_t Knocks() {
+    if (knocks_.empty()) return seen_;
+    seen_ += knocks_.front();
+    knocks_.pop_front();
+    return seen_;
   }
 
   const SourceKey flooder_ = SourceKey::Of(*Address::Parse("192.0.2.7:1"));
@@ -56,15 +71,20 @@ class FloodShieldTest : public testing::Test {
   PollLoop loop_;
   FloodShield shield_{3};
   absl::Status answer_;
+  size_t stop_at_ = 0;  // Once so many are dropped.
+  std::deque<uint32_t> knocks_;
+  uint32_t seen_ = ~uint32_t{0};  // The next turns over.
   std::vector<Ranges> dropped_;
   std::vector<std::string> told_;
 };
 
 void Protect(const std::vector<Listener>& doors, FloodShield& shield,
              PollLoop& loop) {
-  shield.Start(loop, [&](absl::Span<const AddressRange> sources) {
-    return DropSynsFrom(doors, sources);
-  });
+  shield.Start(loop, {.drop =
+                          [&](absl::Span<const AddressRange> sources) {
+                            return DropSynsFrom(doors, sources);
+                          },
+                      .dropped = [&] { return PacketsDroppedAt(doors); }});
 }
 
 TEST_F(FloodShieldTest, ProtectsAllDoors) {
@@ -92,6 +112,21 @@ TEST_F(FloodShieldTest, DropsAFloodAndHearsItsSourceAgainInTime) {
   EXPECT_LE(MonotonicNow() - began, absl::Seconds(5));
   EXPECT_THAT(dropped_, ElementsAre(ElementsAre(range_), IsEmpty()));
   EXPECT_EQ(shield_.Explain(flooder_), "");
+}
+
+TEST_F(FloodShieldTest, DoesNotHearAFloodThatGoesOn) {
+  Start();
+  knocks_ = {7, 2000, 3, 0};  // The first before anybody was shut out.
+  Flood();
+  const absl::Duration began = MonotonicNow();
+  ASSERT_THAT(loop_.Run(), IsOk());
+  EXPECT_GE(MonotonicNow() - began, 3 * FloodGuard::kFirst);
+  EXPECT_THAT(dropped_, ElementsAre(ElementsAre(range_), IsEmpty()));
+  EXPECT_THAT(told_,
+              ElementsAre("shut out 192.0.2.7 for 900ms: 3 turned away within "
+                          "a second",
+                          "shut out 192.0.2.7 as long as it goes on: 2000 "
+                          "dropped since"));
 }
 
 TEST_F(FloodShieldTest, SaysOfWhoWentOnThatHeDid) {
@@ -122,6 +157,54 @@ TEST_F(FloodShieldTest, HearsEachSourceInItsOwnTime) {
       dropped_,
       ElementsAre(ElementsAre(range_), IsEmpty(), ElementsAre(range_),
                   ElementsAre(range_, both), ElementsAre(range_), IsEmpty()));
+}
+
+TEST_F(FloodShieldTest, HoldsBackUntilToldOtherwise) {
+  Start();
+  EXPECT_FALSE(shield_.holds());
+  shield_.Hold(flooder_);
+  shield_.Hold(flooder_);
+  EXPECT_TRUE(shield_.holds());
+  shield_.LetGo(SourceKey::Of(*Address::Parse("192.0.2.8:1")));
+  shield_.LetGo(flooder_);
+  EXPECT_FALSE(shield_.holds());
+  shield_.Hold(flooder_);
+  EXPECT_THAT(dropped_,
+              ElementsAre(ElementsAre(range_), IsEmpty(), ElementsAre(range_)));
+  // Once in ten seconds.
+  EXPECT_THAT(told_, ElementsAre("held back 192.0.2.7: as many of it wait as "
+                                 "may"));
+  // It is no flood.
+  EXPECT_EQ(shield_.Explain(flooder_), "");
+  shield_.Stop();
+  EXPECT_FALSE(shield_.holds());
+  EXPECT_THAT(dropped_.back(), IsEmpty());
+}
+
+TEST_F(FloodShieldTest, HoldsBackBesideThoseWhoAreShutOut) {
+  Start();
+  const SourceKey held = SourceKey::Of(*Address::Parse("192.0.2.8:1"));
+  const AddressRange held_range = *AddressRange::Parse("192.0.2.8");
+  shield_.Hold(held);
+  // Whoever has knocked since may have been either of them.
+  knocks_ = {0, 2000};
+  Flood();
+  ASSERT_THAT(dropped_, ElementsAre(ElementsAre(held_range),
+                                    ElementsAre(range_, held_range)));
+  stop_at_ = 1;
+  ASSERT_THAT(loop_.Run(), IsOk());
+  EXPECT_THAT(dropped_.back(), ElementsAre(held_range));
+}
+
+TEST_F(FloodShieldTest, HoldsBackNoMoreThanItMay) {
+  Start();
+  for (size_t i = 0; i <= FloodShield::kMostHeld; ++i) {
+    shield_.Hold(
+        SourceKey::Of(*Address::Parse(absl::StrCat("192.0.2.", i, ":1"))));
+  }
+  EXPECT_THAT(dropped_.back(), SizeIs(FloodShield::kMostHeld));
+  EXPECT_LE(FloodShield::kMostHeld + FloodGuard::kMostShut,
+            kMaxFilteredSources);
 }
 
 TEST_F(FloodShieldTest, HearsEverybodyOnceItIsStopped) {

@@ -2,6 +2,7 @@
 #include "brood/server/fork_per_connection.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/types.h>
@@ -47,6 +48,7 @@
 #include "brood/server/patience.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/process_model.h"
+#include "brood/server/program_families.h"
 
 namespace brood {
 namespace {
@@ -54,18 +56,27 @@ namespace {
 // For how long processes are started before others get their turn: the door,
 // at which somebody may stand who should be next, exits and signals. A fork
 // takes about 0.1 ms, a program half a millisecond.
-constexpr absl::Duration kTurn = absl::Microseconds(400);
+constexpr absl::Duration kTurn = absl::Microseconds(150);
 // The same while nobody waits: what comes at once is no crowd yet, and who need
 // not be queued costs less.
 constexpr absl::Duration kTurnAtTheDoor = absl::Microseconds(1500);
 
-// How many are taken in ahead of their processes. They need descriptors.
-constexpr size_t kMostStarting = 1024;
+// How many are taken in ahead of their processes: twice what the kernel's queue
+// holds, so that whoever is in it can be looked at. They need descriptors.
+constexpr size_t kMostStarting = 8192;
 constexpr size_t kPartOfDescriptors = 8;
+
+// So many of one source may wait before its SYNs are dropped, if others come
+// too, or a quarter of all, and when an eighth is left they are heard again.
+constexpr size_t kMostOfOne = 512;
+// How long somebody who has come is expected to come again.
+constexpr absl::Duration kExpected = absl::Seconds(10);
 
 // Why a client that was let in has to go without a process.
 constexpr std::string_view kItLeft = "it left before it had a process";
 constexpr std::string_view kTheServerEnds = "the server ends";
+constexpr std::string_view kTooManyOfIt =
+    "so many of its source wait that others would have to go";
 
 // A connection that is kept is kept under a number above this, so that those
 // which are handed over have low ones: what a fork costs depends on the number
@@ -166,7 +177,15 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
                    ? MostKept(options_.gate.limits.max_connections)
                    : std::numeric_limits<size_t>::max();
   most_starting_ = MostStarting();
-  if (program) ReceiveFamilies();
+  most_of_one_ = std::min(kMostOfOne, std::max<size_t>(most_starting_ / 4, 1));
+  if (program) {
+    families_.Start(
+        loop, [this](pid_t pid) { return reaper_.Contains(pid); },
+        options_.reaps_orphans, [this] { CallDone(); },
+        [this](const LogEvent& event) {
+          if (event_observer_ != nullptr) event_observer_(event);
+        });
+  }
   loop_->Watch(reaper_.fd(), [this] { return ReportEnds(); });
   gate_.OnEvent([this](const LogEvent& event) {
     if (event_observer_ != nullptr) event_observer_(event);
@@ -175,9 +194,11 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
     if (WantsMore()) acceptor_.Want();
   });
   gate_.Start(loop, [this](Entrant&& entrant) { Enter(std::move(entrant)); });
-  gate_.ShieldBy([this](absl::Span<const AddressRange> sources) {
-    return acceptor_.DropSynsFrom(sources);
-  });
+  gate_.ShieldBy({.drop =
+                      [this](absl::Span<const AddressRange> sources) {
+                        return acceptor_.DropSynsFrom(sources);
+                      },
+                  .dropped = [this] { return acceptor_.PacketsDropped(); }});
   acceptor_.OnTrouble([this](const absl::Status& status) {
     // The door is open, but somebody stands in it.
     if (status.ok() && short_) return;
@@ -189,29 +210,11 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
   return absl::OkStatus();
 }
 
-void ForkPerConnection::ReceiveFamilies() {
-  absl::StatusOr<Families> families =
-      Families::Receive([this](pid_t pid) { return reaper_.Contains(pid); },
-                        options_.reaps_orphans);
-  if (!families.ok()) {
-    if (event_observer_ != nullptr) {
-      event_observer_(OnlyGroupsEnd(families.status().message()));
-    }
-    return;
-  }
-  families_.emplace(*std::move(families));
-  loop_->Watch(families_->fd(), [this] {
-    // What fails for want of a descriptor is tried again.
-    (void)families_->Look();
-    CallDone();
-    return absl::OkStatus();
-  });
-}
-
 // From the door to the fork a frame is small: after each fork the parent copies
 // every page of its stack that it writes to. What is seldom done has functions
 // of its own, which are not to be inlined.
 void ForkPerConnection::Enter(Entrant&& entrant) {
+  NoteSource(SourceOf(entrant));
   absl::Status status;
   if (starting_.empty() && !IsTurnOver()) {
     status = StartOne(entrant);
@@ -227,7 +230,17 @@ ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::PutOff(
     TellNotStarted(gone, status);
     return;
   }
-  const auto source = SourceKey::Of(entrant.peer, options_.gate.source_lengths);
+  const auto source = SourceOf(entrant);
+  if (IsMostOf(source)) {
+    crowd_ = source;
+    if (starting_.size() >= most_starting_ && HasOthers()) {
+      gate_.TurnAway(std::move(entrant), kTooManyOfIt, Gate::Farewell::kReset);
+      return;
+    }
+  }
+  if (starting_.size_of(source) >= most_of_one_ && HasOthers()) {
+    gate_.HoldBack(entrant);
+  }
   starting_.Push(source, std::move(entrant));
   if (!status.ok()) {
     Tell(status);
@@ -241,8 +254,35 @@ bool ForkPerConnection::IsTurnOver() const {
   return MonotonicNow() - loop_->woken_at() >= kTurnAtTheDoor;
 }
 
+// All who are in the kernel's queue wait for the first of them. So it is emptied
+// also if there is no place for more of a crowd, for the sake of those behind.
 bool ForkPerConnection::WantsMore() const {
-  return !short_ && starting_.size() < most_starting_;
+  if (short_) return false;
+  return starting_.size() < most_starting_ ||
+         (crowd_.has_value() && IsMostOf(*crowd_) && HasOthers());
+}
+
+SourceKey ForkPerConnection::SourceOf(const Entrant& entrant) const {
+  return SourceKey::Of(entrant.peer, options_.gate.source_lengths);
+}
+
+bool ForkPerConnection::IsMostOf(const SourceKey& source) const {
+  return starting_.size_of(source) > most_starting_ / 2;
+}
+
+ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::NoteSource(
+    const SourceKey& source) {
+  if (newest_ == source) return;
+  if (newest_.has_value()) others_until_ = loop_->woken_at() + kExpected;
+  newest_ = source;
+}
+
+bool ForkPerConnection::HasOthers() const {
+  return loop_->woken_at() < others_until_;
+}
+
+ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::LetGo(const SourceKey& source) {
+  if (starting_.size_of(source) <= few_of_one()) gate_.LetGo(source);
 }
 
 void ForkPerConnection::TellNotStarted(const Entrant& entrant,
@@ -271,8 +311,8 @@ absl::Status ForkPerConnection::StartOne(Entrant& entrant) {
   HandlerProcess process = {.exit_signal = reaper_.exit_signal(),
                             .limits = options_.limits,
                             .totals = totals};
-  if (families_.has_value()) {
-    (void)process.limits.Set(families_->MarkOf(last_id_ + 1));
+  if (const Families* families = families_.get(); families != nullptr) {
+    (void)process.limits.Set(families->MarkOf(last_id_ + 1));
   }
   absl::StatusOr<Child> child =
       handler_.Start(entrant.stream,
@@ -336,7 +376,7 @@ ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::EndAtOnce(Child& child,
   Connection& connection = connections_[place];
   (void)child.SignalGroup(SIGKILL);
   const absl::StatusOr<ExitStatus> status = child.Wait();
-  if (families_.has_value()) families_->End(connection.id);
+  families_.End(connection.id);
   const ConnectionRecord record =
       RecordOf(connection, status.value_or(ExitStatus::Lost()), place);
   if (connection.stream.has_value()) --kept_;
@@ -418,9 +458,7 @@ absl::Status ForkPerConnection::ReportEnds() {
     --live_;
     free_.push_back(place);
     if (observer_ != nullptr) Report(connection, (*exit)->status, place);
-    if (families_.has_value() && connection.ended.has_value()) {
-      families_->End(connection.id);
-    }
+    if (connection.ended.has_value()) families_.End(connection.id);
     connection.id = 0;
     connection.stream.reset();
     connection.proxy.reset();
@@ -440,7 +478,9 @@ void ForkPerConnection::StartWaiting() {
     if (WasGivenUp(starting_.Front().stream)) {
       // Whoever comes in numbers only to leave would have to be let in as fast
       // as he comes, before anybody else is.
-      gate_.TurnAway(starting_.Pop(), kItLeft, Gate::Farewell::kReset);
+      Entrant gone = starting_.Pop();
+      if (gate_.holds_back()) LetGo(SourceOf(gone));
+      gate_.TurnAway(std::move(gone), kItLeft, Gate::Farewell::kReset);
       continue;
     }
     // A child finds its client here; the queue is not there for it.
@@ -454,9 +494,15 @@ void ForkPerConnection::StartWaiting() {
     }
     if (!status.ok()) TellNotStarted(next, status);
     (void)starting_.Pop();
+    if (gate_.holds_back()) LetGo(SourceOf(next));
     Tell(absl::OkStatus());
   }
-  if (!starting_.empty()) StartWaitingSoon();
+  if (!starting_.empty()) {
+    // So that the processes of those who come seldom need not wait until this
+    // one has used up its slice with those of a crowd.
+    if (starting_.size() > few_of_one() && HasOthers()) (void)sched_yield();
+    StartWaitingSoon();
+  }
   acceptor_.TryAgain();
   if (gate_.CallNext() && WantsMore()) acceptor_.Want();
 }
@@ -490,12 +536,8 @@ void ForkPerConnection::End(Connection& connection, const Ended& ended) {
   connection.kill_at = MonotonicNow() + Patience::kTermToKill;
   reaper_.KillGroupAtEnd(connection.pid);
   (void)reaper_.SignalGroup(connection.pid, SIGTERM);
-  AskFamily(connection);
+  families_.Ask(connection.id, connection.pid);
   TickAt(connection.kill_at);
-}
-
-void ForkPerConnection::AskFamily(const Connection& connection) {
-  if (families_.has_value()) families_->Ask(connection.id, connection.pid);
 }
 
 void ForkPerConnection::WatchClient(uint64_t place) {
@@ -560,7 +602,7 @@ void ForkPerConnection::Drain(absl::AnyInvocable<void()> done) {
 
 void ForkPerConnection::CallDone() {
   if (done_ != nullptr && acceptor_.closed() && gate_.waiting() == 0 &&
-      active() == 0 && (!families_.has_value() || families_->ending() == 0)) {
+      active() == 0 && !families_.is_ending()) {
     std::exchange(done_, nullptr)();
   }
 }
@@ -587,7 +629,7 @@ void ForkPerConnection::SignalHandlers(int signo, EndCause cause) {
     if (!connection.ended.has_value()) connection.ended = Ended{.cause = cause};
     reaper_.KillGroupAtEnd(connection.pid);
     (void)reaper_.SignalGroup(connection.pid, signo);
-    if (signo == SIGTERM) AskFamily(connection);
+    if (signo == SIGTERM) families_.Ask(connection.id, connection.pid);
   }
   CallDone();
 }

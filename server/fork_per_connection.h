@@ -22,13 +22,18 @@
 //
 // Where many come at once, their processes are started a few at a time, each
 // source one after the other: whoever comes alone does not wait for a crowd
-// that came before him. Between two turns the door is looked at, up to a
-// thousand are taken in, and who has given up meanwhile needs no process.
+// that came before him. Between two turns the door is looked at, up to eight
+// thousand are taken in, and who has given up meanwhile needs no process. While
+// others come too, a source of whom 512 wait already is held back: its SYNs are
+// dropped (net/syn_filter.h) until 64 are left, so that those who knock again
+// do not fill the kernel's queue, in which all wait.
 //
-// A client that has been let in is never dropped for want of a process: it
-// waits, and the fork is tried again when a child has ended or after a tenth of
-// a second. Until it has succeeded, the others wait in the kernel's queue. Only
-// a program that cannot be executed any more costs a client its connection.
+// A client that has been let in is not dropped for want of a process: it waits,
+// and the fork is tried again when a child has ended or after a tenth of a
+// second. Until it has succeeded, the others wait in the kernel's queue. Only a
+// program that cannot be executed any more costs a client its connection; and
+// where there is no place left to wait in, and one source has most of it,
+// whoever else comes of that source is reset, for the sake of those behind.
 //
 // A connection that runs into one of the limits of its Patience ends: its
 // process group receives SIGTERM, two seconds later SIGKILL, and whoever is
@@ -70,7 +75,6 @@
 #include "brood/net/stream.h"
 #include "brood/proc/child.h"
 #include "brood/proc/exit_status.h"
-#include "brood/proc/families.h"
 #include "brood/proc/limits.h"
 #include "brood/proc/reaper.h"
 #include "brood/proc/unforked.h"
@@ -83,6 +87,7 @@
 #include "brood/server/patience.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/process_model.h"
+#include "brood/server/program_families.h"
 #include "brood/server/rules.h"
 
 namespace brood {
@@ -168,6 +173,15 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   // Whether others should get their turn before the next process.
   bool IsTurnOver() const;
   bool WantsMore() const;
+  SourceKey SourceOf(const Entrant& entrant) const;
+  // Remembers that a client of this source has come.
+  void NoteSource(const SourceKey& source);
+  // Whether others than those of one source come, and would wait behind it.
+  bool HasOthers() const;
+  size_t few_of_one() const { return most_of_one_ / 8; }
+  // Whether one source has more than half of all places to wait in.
+  bool IsMostOf(const SourceKey& source) const;
+  void LetGo(const SourceKey& source);
   void Keep(Entrant& entrant, Connection& connection);
   // Nobody would hear of its end.
   void EndAtOnce(Child& child, uint64_t place);
@@ -185,9 +199,6 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   void Report(Connection& connection, const ExitStatus& status, uint64_t place);
   TcpTotals* TotalsOf(uint64_t place);
 
-  // So that whom programs have started is known.
-  void ReceiveFamilies();
-  void AskFamily(const Connection& connection);
   void End(Connection& connection, const Ended& ended);
   void WatchClient(uint64_t place);
   void TellNotWatched();
@@ -205,7 +216,7 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   const Options options_;
   Gate gate_;
   Reaper reaper_;
-  std::optional<Families> families_;  // Of programs, by connection.
+  ProgramFamilies families_;  // Of programs, by connection.
   absl::AnyInvocable<void(const ConnectionRecord&)> observer_;
   absl::AnyInvocable<void(const absl::Status&)> trouble_observer_;
   absl::AnyInvocable<void(const LogEvent&)> event_observer_;
@@ -214,6 +225,11 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   PollLoop* loop_ = nullptr;
   FairQueue<Entrant> starting_;  // Let in, without a process yet.
   size_t most_starting_ = 0;
+  size_t most_of_one_ = 0;  // Of one source, before it is held back.
+  // Of whom somebody came last, and until when others count that came before.
+  std::optional<SourceKey> newest_;
+  absl::Duration others_until_ = -absl::InfiniteDuration();
+  std::optional<SourceKey> crowd_;  // Has, or had, most of those places.
   bool starting_soon_ = false;
   bool short_ = false;  // The last try found that there are no processes.
   bool trying_later_ = false;

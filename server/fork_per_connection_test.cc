@@ -47,9 +47,28 @@ namespace brood {
 namespace {
 
 using ::absl_testing::IsOk;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::SizeIs;
+
+// This process may have so many, until the end of the scope.
+class DescriptorLimit {
+ public:
+  explicit DescriptorLimit(rlim_t most) {
+    EXPECT_EQ(getrlimit(RLIMIT_NOFILE, &before_), 0);
+    const rlimit limit = {.rlim_cur = most, .rlim_max = before_.rlim_max};
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  }
+  DescriptorLimit(const DescriptorLimit&) = delete;
+  DescriptorLimit& operator=(const DescriptorLimit&) = delete;
+  ~DescriptorLimit() { EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &before_), 0); }
+
+ private:
+  rlimit before_ = {};
+};
 
 class ForkPerConnectionTest : public testing::Test {
  protected:
@@ -338,6 +357,44 @@ TEST_F(ForkPerConnectionTest, LetsNobodyWaitBehindTheCrowdOfAnother) {
       EXPECT_LT(end.id, kCrowd * 3 / 4);
     }
   }
+}
+
+// Whoever is in the kernel's queue waits for all before him, so it is emptied
+// also if there is no place for more of those who were too many.
+TEST_F(ForkPerConnectionTest,
+       LetsNobodyWaitBehindACrowdForWhichThereIsNoPlace) {
+  constexpr size_t kCrowd = 300;
+  const DescriptorLimit few(2 * kCrowd + 100);  // An eighth of it may wait.
+  EchoHandler echo;
+  Start(echo,
+        {.gate = {.flood_threshold = 0}});  // The kernel keeps nobody out.
+  Stream early = Connect("127.0.0.3:0");
+  std::vector<Stream> clients;
+  clients.reserve(kCrowd);
+  for (size_t i = 0; i < kCrowd; ++i) {
+    clients.push_back(Connect("127.0.0.2:0"));
+  }
+  Stream late = Connect("127.0.0.3:0");
+  ASSERT_THAT(late.WriteAll("x"), IsOk());
+  EXPECT_EQ(AwaitText(late, 1), "x");
+  EXPECT_THAT(events_, Contains(HasSubstr("turned away 127.0.0.2")));
+  EXPECT_THAT(events_, Not(Contains(HasSubstr("turned away 127.0.0.3"))));
+}
+
+// Nobody else is there for whom they would have to go.
+TEST_F(ForkPerConnectionTest, LetsACrowdWaitInTheKernelsQueueIfItIsAlone) {
+  constexpr size_t kCrowd = 300;
+  const DescriptorLimit few(2 * kCrowd + 100);
+  EchoHandler echo;
+  Start(echo, {});
+  std::vector<Stream> clients;
+  clients.reserve(kCrowd);
+  for (size_t i = 0; i < kCrowd; ++i) {
+    clients.push_back(Connect("127.0.0.2:0"));
+  }
+  for (Stream& client : clients) ASSERT_THAT(client.ShutdownWrite(), IsOk());
+  AwaitEnds(kCrowd);
+  EXPECT_THAT(events_, IsEmpty());
 }
 
 TEST_F(ForkPerConnectionTest, TellsOfEachThatHasNoProcessYetWhenItEnds) {

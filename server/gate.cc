@@ -64,8 +64,8 @@ void Gate::Start(PollLoop& loop, absl::AnyInvocable<void(Entrant&&)> enter) {
   enter_ = std::move(enter);
 }
 
-void Gate::ShieldBy(FloodShield::Drop drop) {
-  shield_.Start(*loop_, std::move(drop));
+void Gate::ShieldBy(FloodShield::Doors doors) {
+  shield_.Start(*loop_, std::move(doors));
 }
 
 void Gate::set_max_connections(size_t max_connections) {
@@ -269,11 +269,20 @@ void Gate::TurnAwayAll(std::string_view why) {
   }
 }
 
+bool Gate::CameItself(const Entrant& entrant) const {
+  return !entrant.proxy.has_value() &&
+         !options_.trusted_proxies.Contains(entrant.peer);
+}
+
+void Gate::HoldBack(const Entrant& entrant) {
+  if (!CameItself(entrant)) return;
+  shield_.Hold(SourceKey::Of(entrant.peer, options_.source_lengths));
+}
+
 ABSL_ATTRIBUTE_NOINLINE void Gate::TurnAway(Entrant&& entrant,
                                             std::string_view why,
                                             Farewell farewell) {
-  if (!entrant.proxy.has_value() &&
-      !options_.trusted_proxies.Contains(entrant.peer)) {
+  if (CameItself(entrant)) {
     shield_.Count(SourceKey::Of(entrant.peer, options_.source_lengths));
   }
   SendOff(std::move(entrant), why, farewell);

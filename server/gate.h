@@ -114,8 +114,12 @@ class Gate {
   void Start(PollLoop& loop, absl::AnyInvocable<void(Entrant&&)> enter);
   // Has those dropped, before they come here, who are shut out. Without this
   // nobody is. REQUIRES: started.
-  void ShieldBy(FloodShield::Drop drop);
+  void ShieldBy(FloodShield::Doors doors);
   void StopShield() { shield_.Stop(); }
+  // See FloodShield. Who comes by a proxy cannot be held.
+  void HoldBack(const Entrant& entrant);
+  void LetGo(const SourceKey& source) { shield_.LetGo(source); }
+  bool holds_back() const { return shield_.holds(); }
   // Calls `observer` for who was turned away, and who is shut out.
   void OnEvent(absl::AnyInvocable<void(const LogEvent&)> observer) {
     observer_ = std::move(observer);
@@ -170,6 +174,8 @@ class Gate {
   using Lobby = std::list<Visitor>;
 
   bool HasRoom() const;
+  // Whether a SYN of its source would be its own.
+  bool CameItself(const Entrant& entrant) const;
   // Until its proxy has said for whom it speaks.
   void AskForWhom(Entrant&& entrant);
   void Judge(Entrant&& entrant);

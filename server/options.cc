@@ -599,10 +599,11 @@ FlagTable FlagsInto(Draft& draft) {
                "second their source is shut out",
            .allowed = "a number from 0, for never, to 1000000",
            .by_default = "500",
-           .more = "For 0.9s, and if it goes on for up to 7.2s, the kernel "
-                   "drops what it knocks with; to it the server seems not to "
-                   "be there. Newer kernels ask for CAP_NET_ADMIN. With "
-                   "prefork each worker counts for itself.",
+           .more = "For 0.9s, and as long as it goes on, the kernel drops what "
+                   "it knocks with; to it the server seems not to be there. "
+                   "Newer kernels ask for CAP_NET_ADMIN. So a source is held "
+                   "back too of whom 512 wait for a process, while others "
+                   "come. With prefork each worker counts for itself.",
            .parse =
                [&draft](std::string_view value) {
                  return AllowedIf(ReadNumber(

@@ -35,7 +35,6 @@
 #include "brood/proc/child.h"
 #include "brood/proc/exit_queue.h"
 #include "brood/proc/exit_status.h"
-#include "brood/proc/families.h"
 #include "brood/proc/fork.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/process_table.h"
@@ -49,6 +48,7 @@
 #include "brood/server/poll_loop.h"
 #include "brood/server/prefork_board.h"
 #include "brood/server/prefork_worker.h"
+#include "brood/server/program_families.h"
 #include "brood/server/rules.h"
 #include "brood/server/source_table.h"
 #include "brood/server/turned_away.h"
@@ -186,7 +186,14 @@ void Prefork::OnEvent(absl::AnyInvocable<void(const LogEvent&)> observer) {
 
 absl::Status Prefork::Start(PollLoop& loop) {
   loop_ = &loop;
-  if (handler_.program().has_value()) ReceiveFamilies();
+  if (handler_.program().has_value()) {
+    families_.Start(
+        loop, [this](pid_t pid) { return reaper_.Contains(pid); },
+        options_.reaps_orphans, [this] { CallDone(); },
+        [this](const LogEvent& event) {
+          if (event_observer_ != nullptr) event_observer_(event);
+        });
+  }
   if (has_limits()) TickSoon();
   if (copies_.has_value()) {
     loop_->Watch(copies_->in.fd(), [this] { return ReadCopies(); });
@@ -197,9 +204,12 @@ absl::Status Prefork::Start(PollLoop& loop) {
     return absl::OkStatus();
   });
   loop_->Watch(reaper_.fd(), [this] { return ReportEnds(); });
-  shield_.Start(loop, [this](absl::Span<const AddressRange> sources) {
-    return DropSynsFrom(listeners_, sources);
-  });
+  shield_.Start(loop,
+                {.drop =
+                     [this](absl::Span<const AddressRange> sources) {
+                       return DropSynsFrom(listeners_, sources);
+                     },
+                 .dropped = [this] { return PacketsDroppedAt(listeners_); }});
   // Before there is a worker that could become busy unheard.
   if (counts_idle()) board_.shared().low_water = LowWater();
   Decide();
@@ -282,7 +292,7 @@ absl::Status Prefork::StartWorker(const WorkerPolicy::Start& start) {
       .terms = terms_,
       .copies = copies_.has_value() ? &copies_->out : nullptr,
       .sources = sources_.has_value() ? &*sources_ : nullptr,
-      .families = families_.has_value() ? &*families_ : nullptr,
+      .families = families_.get(),
       .records = observer_ != nullptr,
       .counts_idle = counts_idle()};
   const PreforkWorker::Task task = {.slot = slot,
@@ -876,41 +886,21 @@ void Prefork::Tick() {
 
 // ---- Whom programs have started ----
 
-void Prefork::ReceiveFamilies() {
-  absl::StatusOr<Families> families =
-      Families::Receive([this](pid_t pid) { return reaper_.Contains(pid); },
-                        options_.reaps_orphans);
-  if (!families.ok()) {
-    if (event_observer_ != nullptr) {
-      event_observer_(OnlyGroupsEnd(families.status().message()));
-    }
-    return;
-  }
-  families_.emplace(*std::move(families));
-  loop_->Watch(families_->fd(), [this] {
-    // What fails for want of a descriptor is tried again.
-    (void)families_->Look();
-    CallDone();
-    return absl::OkStatus();
-  });
-}
-
 // The worker passes SIGTERM on to its program's group; the only child that it
 // has is that program.
 void Prefork::AskFamily(size_t slot) {
-  if (!families_.has_value()) return;
+  if (families_.get() == nullptr) return;
   const absl::StatusOr<std::vector<pid_t>> programs =
       ProcessTable().ChildrenOf(workers_[slot].pid);
   if (!programs.ok() || programs->empty()) return;
-  families_->Ask(PreforkBoard::FamilyOf(slot, board_.slot(slot).begun),
-                 programs->front());
+  families_.Ask(PreforkBoard::FamilyOf(slot, board_.slot(slot).begun),
+                programs->front());
 }
 
 // Whoever of it had no parent but the worker and its program, both of which are
 // dead, is this process's now.
 void Prefork::EndFamily(size_t slot) {
-  if (!families_.has_value()) return;
-  families_->End(PreforkBoard::FamilyOf(slot, board_.slot(slot).begun));
+  families_.End(PreforkBoard::FamilyOf(slot, board_.slot(slot).begun));
 }
 
 void Prefork::CloseListeners() {
@@ -920,7 +910,7 @@ void Prefork::CloseListeners() {
 
 void Prefork::CallDone() {
   if (done_ == nullptr || !policy_.done()) return;
-  if (families_.has_value() && families_->ending() > 0) return;
+  if (families_.is_ending()) return;
   CloseListeners();
   std::exchange(done_, nullptr)();
 }

@@ -73,7 +73,6 @@
 #include "brood/net/source_key.h"
 #include "brood/net/stream.h"
 #include "brood/proc/exit_status.h"
-#include "brood/proc/families.h"
 #include "brood/proc/reaper.h"
 #include "brood/proc/unique_fd.h"
 #include "brood/server/admission.h"
@@ -85,6 +84,7 @@
 #include "brood/server/prefork_board.h"
 #include "brood/server/prefork_worker.h"
 #include "brood/server/process_model.h"
+#include "brood/server/program_families.h"
 #include "brood/server/rules.h"
 #include "brood/server/source_table.h"
 #include "brood/server/turned_away.h"
@@ -176,10 +176,9 @@ class Prefork : public ProcessModel {
           std::optional<Copies> copies, std::optional<SourceTable> sources,
           WakeupFd bell);
 
-  bool one_each() const { return options_.workers.connections_per_worker == 1; }
   bool turns_away() const { return terms_.at_limit != AtLimit::kQueue; }
   bool counts_idle() const {
-    return (options_.workers.max_spare > 0 || turns_away()) && !one_each();
+    return options_.workers.max_spare > 0 || turns_away();
   }
   bool has_limits() const {
     return options_.patience.handler_timeout != absl::InfiniteDuration() ||
@@ -230,8 +229,6 @@ class Prefork : public ProcessModel {
   void CloseListeners();
   void CallDone();
 
-  // So that whom programs have started is known.
-  void ReceiveFamilies();
   void AskFamily(size_t slot);
   void EndFamily(size_t slot);
 
@@ -242,7 +239,7 @@ class Prefork : public ProcessModel {
   PreforkWorker::Terms terms_;
   WorkerPolicy policy_;
   Reaper reaper_;
-  std::optional<Families> families_;  // Of programs, by slot and connection.
+  ProgramFamilies families_;  // Of programs, by slot and connection.
   PreforkBoard board_;
   UniqueFd messages_in_;
   UniqueFd messages_out_;

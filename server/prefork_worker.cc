@@ -484,7 +484,6 @@ void PreforkWorker::Pause(absl::Duration time) {
 // connection and nothing else of the server's, if not to tell of a program.
 int PreforkWorker::ServeLast() {
   Begin(*last_);
-  Tell(Kind::kLook);
   for (Listener& listener : share_.listeners) (void)listener.Close();
   (void)epoll_.Close();
   if (share_.copies != nullptr) (void)share_.copies->Close();

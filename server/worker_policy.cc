@@ -101,7 +101,8 @@ bool WorkerPolicy::full() const {
 
 size_t WorkerPolicy::low_water() const {
   const size_t taken = serving() + count(State::kBackingOff);
-  return taken < options_.max_workers ? options_.min_spare : 0;
+  if (taken >= options_.max_workers) return 0;
+  return one_each() ? HalfOfSpares() : options_.min_spare;
 }
 
 void WorkerPolicy::Enter(size_t slot, State state) {
@@ -273,10 +274,14 @@ void WorkerPolicy::StartWanted(absl::Duration now, Actions& actions) {
   }
 }
 
+size_t WorkerPolicy::HalfOfSpares() const {
+  return std::max<size_t>((options_.min_spare + 1) / 2, 1);
+}
+
 // Whether spares that took a client are not missed yet.
 bool WorkerPolicy::MayWait(absl::Duration now) {
   const size_t spares = count(State::kStarting) + count(State::kIdle);
-  if (2 * spares < options_.min_spare || spares == 0) return false;
+  if (spares < HalfOfSpares()) return false;
   if (!no_hurry_until_.has_value()) no_hurry_until_ = now + kNoHurry;
   return now < *no_hurry_until_;
 }

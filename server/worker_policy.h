@@ -38,9 +38,9 @@
 // at once, and as many may be there beyond max_workers meanwhile.
 //
 // With connections_per_worker = 1 (ForkAhead) a worker takes one client; then
-// spares are replaced when they have taken their client, without limit, at once
-// if less than half of min_spare are left and else after a millisecond; and how
-// a busy one ends is its client's affair.
+// spares that are known to have taken theirs are replaced without limit, at
+// once if less than half of min_spare are left, else after a millisecond; and
+// how a busy one ends is its client's affair.
 //
 // A worker that ends otherwise, unasked and not with exit code 0, or before it
 // was ready, is replaced in its slot and nowhere else, after 100 ms; twice as
@@ -163,8 +163,8 @@ class WorkerPolicy {
   size_t max_workers() const { return options_.max_workers; }
   // How many may retire at once.
   size_t budget() const;
-  // With fewer idle workers than this, Decide() would start some: when a worker
-  // should tell that it has become busy.
+  // With fewer idle workers than this, Decide() would start some at once: when a
+  // worker should tell that it has become busy.
   size_t low_water() const;
 
  private:
@@ -197,6 +197,8 @@ class WorkerPolicy {
   void Retire(State from, size_t most, Actions& actions);
   void StartWanted(absl::Duration now, Actions& actions);
   size_t MayGrowBy(absl::Duration now);
+  // With fewer spares than this there is no time to lose.
+  size_t HalfOfSpares() const;
   bool MayWait(absl::Duration now);
   size_t TakeEmpty();
   uint64_t Connections();

@@ -93,6 +93,16 @@ Contender Brood(std::string_view name, Design design,
           .says_where = true};
 }
 
+// `cat` by a server in a program that has so much.
+Contender Laden(std::string_view name, size_t mebibytes, size_t descriptors) {
+  Contender contender = Brood(name, Design::kProgram, {"--", "/bin/cat"});
+  contender.program = "tools/bench/laden";
+  contender.command.insert(
+      contender.command.begin() + 1,
+      {absl::StrCat(mebibytes), absl::StrCat(descriptors)});
+  return contender;
+}
+
 Contender Floor(std::string_view name, Design design) {
   return {.name = absl::StrCat("floor-", name),
           .origin = Origin::kFloor,
@@ -204,6 +214,8 @@ std::vector<Contender> AllContenders() {
                              {"-E", "-S", "{config}"}, kPythonServer))),
 
       Brood("cat", Design::kProgram, {"--", "/bin/cat"}),
+      Laden("cat-1gib", 1024, 0),
+      Laden("cat-15000-fds", 0, 15'000),
       Floor("exec", Design::kProgram),
       SaysVersion(
           "-V",
