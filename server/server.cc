@@ -2,11 +2,13 @@
 // The server: parse, build, run, and say in the exit code how it went.
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -69,6 +71,29 @@ void RaiseDescriptorLimit() {
   (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// What we have inherited beyond the first three is not ours, and may be of use
+// by being open, as a lock is. It stays so; but where there is much of it, some
+// is given a higher number, for a process is started faster if low numbers are
+// free (proc/spawn_slots.h). A regular file keeps its own, since to close one
+// takes away record locks on it (fcntl(2)), and so does what we were given: a
+// socket, perhaps, and `given`.
+void FreeLowDescriptors(std::optional<int> given) {
+  constexpr int kLow = 64;
+  int wanted = 24;
+  for (int fd = STDERR_FILENO + 1; fd < kLow; ++fd) {
+    if (fcntl(fd, F_GETFD) == -1) --wanted;
+  }
+  for (int fd = STDERR_FILENO + 1; fd < kLow && wanted > 0; ++fd) {
+    struct stat about;
+    if (fd == given || fstat(fd, &about) == -1 || S_ISREG(about.st_mode) ||
+        S_ISSOCK(about.st_mode) || fcntl(fd, F_DUPFD_CLOEXEC, kLow) == -1) {
+      continue;
+    }
+    close(fd);
+    --wanted;
+  }
+}
+
 int ExplainTo(const ServerOptions& options) {
   absl::StatusOr<Rules> rules = options.access.rules;
   if (options.access.rules_file.has_value()) {
@@ -107,6 +132,7 @@ int Run(absl::Span<const std::string_view> args) {
   if (options->access.explain.has_value()) return ExplainTo(*options);
   if (options->control.ask.has_value()) return Ask(options->control);
   RaiseDescriptorLimit();
+  FreeLowDescriptors(options->ready_fd);
   const absl::StatusOr<std::unique_ptr<Assembly>> server =
       Assembly::Create(*std::move(options));
   if (!server.ok()) return Fail(kWorldRefuses, server.status().message());

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <cstddef>
@@ -388,6 +389,28 @@ TEST(ServerOperationsTest, SaysOnADescriptorThatClientsMayCome) {
     Stream client = Connect(server.address());
     EXPECT_TRUE(Echoes(client, "x"));
   }
+}
+
+// So that it can hand over connections under low numbers.
+TEST(ServerOperationsTest, KeepsWhatItInheritsUnderHigherNumbers) {
+  constexpr int kMany = 200;
+  ServerProcess server({"--listen=127.0.0.1:0"}, [] {
+    for (int i = 0; i < kMany; ++i) (void)open("/dev/null", O_RDONLY);
+  });
+  int inherited = 0;
+  int lowest_socket = kMany;
+  for (const auto& entry : std::filesystem::directory_iterator(
+           absl::StrCat("/proc/", server.pid(), "/fd"))) {
+    const std::string what = std::filesystem::read_symlink(entry);
+    int number = kMany;
+    ASSERT_TRUE(absl::SimpleAtoi(entry.path().filename().string(), &number));
+    if (what == "/dev/null") ++inherited;
+    if (absl::StartsWith(what, "socket:")) {
+      lowest_socket = std::min(lowest_socket, number);
+    }
+  }
+  EXPECT_GE(inherited, kMany);
+  EXPECT_LT(lowest_socket, 64);
 }
 
 TEST(ServerOperationsTest, TakesOverTheSocketsOfItsStarter) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The server as a part of a large program: one that has so many bytes resident
-// and so many descriptors open before the server begins.
+// before the server begins, and so many descriptors open before it serves.
 //
 //   laden MEBIBYTES DESCRIPTORS --listen=127.0.0.1:0 -- /bin/cat
 #include <fcntl.h>
@@ -30,8 +30,8 @@
 namespace brood {
 namespace {
 
-// Both stay until this process ends.
-absl::Status Load(size_t mebibytes, size_t descriptors) {
+// These stay until this process ends.
+absl::Status OpenMany(size_t descriptors) {
   rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) == -1) {
     return ErrnoStatus(errno, "RLIMIT_NOFILE");
@@ -45,6 +45,10 @@ absl::Status Load(size_t mebibytes, size_t descriptors) {
       return ErrnoStatus(errno, "open /dev/null");
     }
   }
+  return absl::OkStatus();
+}
+
+absl::Status TakeMuch(size_t mebibytes) {
   if (mebibytes == 0) return absl::OkStatus();
   const void* const memory =
       mmap(nullptr, mebibytes << 20, PROT_READ | PROT_WRITE,
@@ -62,10 +66,12 @@ absl::Status Run(absl::Span<const std::string_view> args) {
   }
   absl::StatusOr<ServerOptions> options = ParseOptions(args.subspan(2));
   if (!options.ok()) return options.status();
-  if (absl::Status s = Load(mebibytes, descriptors); !s.ok()) return s;
+  if (absl::Status s = TakeMuch(mebibytes); !s.ok()) return s;
   const absl::StatusOr<std::unique_ptr<Assembly>> server =
       Assembly::Create(*std::move(options));
-  return server.ok() ? (*server)->Run() : server.status();
+  if (!server.ok()) return server.status();
+  if (absl::Status s = OpenMany(descriptors); !s.ok()) return s;
+  return (*server)->Run();
 }
 
 }  // namespace
