@@ -123,7 +123,7 @@ std::optional<rlim_t> MarkOn(pid_t pid) {
 
 }  // namespace
 
-absl::StatusOr<Families> Families::Receive(IsMine is_mine, bool reaps) {
+absl::StatusOr<Families> Families::Receive(IsMine is_mine, Reaps reaps) {
   if (is_mine == nullptr) {
     return absl::InvalidArgumentError(
         "receive families: is_mine must be a function that can be called");
@@ -150,7 +150,7 @@ absl::StatusOr<Families> Families::Receive(IsMine is_mine, bool reaps) {
   return families;
 }
 
-Families::Families(IsMine is_mine, bool reaps, rlim_t hard, UniqueFd timer)
+Families::Families(IsMine is_mine, Reaps reaps, rlim_t hard, UniqueFd timer)
     : is_mine_(std::move(is_mine)),
       reaps_(reaps),
       hard_(hard),
@@ -262,7 +262,10 @@ absl::Status Families::LookOnce() {
   for (const pid_t pid : *children) {
     if (is_mine_(pid)) continue;
     const std::optional<uint64_t> number = NumberOf(pid);
-    if (!number.has_value()) continue;
+    if (!number.has_value()) {
+      if (reaps_ == Reaps::kAll) (void)LookAt(pid);
+      continue;
+    }
     const bool is_ending = ending_.contains(*number);
     const Found found = LookAt(pid);
     if (found == Found::kNobody) continue;
@@ -271,7 +274,7 @@ absl::Status Families::LookOnce() {
       if (!is_ending) continue;
       remain.insert(*number);
       Notice(pid);
-      if (!reaps_) continue;  // Nobody may ever reap it.
+      if (reaps_ == Reaps::kNobody) continue;  // Nobody may ever reap it.
       ending_[*number] = MonotonicNow();
       pause_ = kFirstPause;
       continue;
@@ -295,7 +298,8 @@ absl::Status Families::LookOnce() {
 // Without __WALL, as in orphans.cc: the kernel gives every orphan SIGCHLD.
 Families::Found Families::LookAt(pid_t pid) {
   siginfo_t info = {};
-  const int options = WEXITED | WNOHANG | (reaps_ ? 0 : WNOWAIT);
+  const int options =
+      WEXITED | WNOHANG | (reaps_ == Reaps::kNobody ? WNOWAIT : 0);
   if (RetryOnEintr([&] {
         return waitid(P_PID, static_cast<id_t>(pid), &info, options);
       }) == -1) {

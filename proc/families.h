@@ -36,8 +36,8 @@
 //
 // Ownership: the factory makes this process a subreaper, unless it is PID 1 or
 // a subreaper already, and the destructor undoes that. So whoever loses its
-// parent comes to this process. Who carries no mark of it is left alone, a
-// zombie too. Who does, lives on as long as its family is not ended, and beyond
+// parent comes to this process. Who carries no mark of it is left alone, and a
+// zombie too unless all are to be reaped. Who does, lives on as long as its family is not ended, and beyond
 // this process; it is reaped within a second of its end, and costs no
 // descriptor.
 //
@@ -87,8 +87,18 @@ class Families {
   // Numbers of families are kept up to here; larger ones begin anew.
   static constexpr uint64_t kMostNumber = (uint64_t{1} << 41) - 1;
 
-  // `reaps`: not where somebody else waits for all orphans, as Orphans does.
-  static absl::StatusOr<Families> Receive(IsMine is_mine, bool reaps = true);
+  // Whom it reaps once they have ended.
+  enum class Reaps {
+    kNobody,  // Somebody else waits for all orphans, as Orphans does.
+    kMarked,  // Those who carry a mark of it.
+    // All children of this process that are not somebody's: where nobody starts
+    // any of which `is_mine` does not know. So there are no zombies of those
+    // that have lost their mark, and of what came with execve(2).
+    kAll,
+  };
+
+  static absl::StatusOr<Families> Receive(IsMine is_mine,
+                                          Reaps reaps = Reaps::kMarked);
 
   Families(Families&& other) noexcept;
   Families& operator=(Families&&) = delete;
@@ -121,7 +131,7 @@ class Families {
  private:
   enum class Found { kNobody, kEnded, kLiving };
 
-  Families(IsMine is_mine, bool reaps, rlim_t hard, UniqueFd timer);
+  Families(IsMine is_mine, Reaps reaps, rlim_t hard, UniqueFd timer);
 
   absl::Status LookOnce();
   // How it stands with an orphan; reaps it if it has ended.
@@ -136,7 +146,7 @@ class Families {
   void WakeIn(absl::Duration time);
 
   IsMine is_mine_;
-  bool reaps_;
+  Reaps reaps_;
   rlim_t hard_;
   pid_t owner_;
   bool made_subreaper_ = false;

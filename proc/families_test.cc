@@ -386,7 +386,7 @@ TEST(FamiliesTest, ReapsWhoIsLeftWhenItEndsAndNotBefore) {
 
 TEST(FamiliesTest, LeavesReapingToOthersIfItIsToldTo) {
   absl::StatusOr<Families> families =
-      Families::Receive([](pid_t) { return false; }, /*reaps=*/false);
+      Families::Receive([](pid_t) { return false; }, Families::Reaps::kNobody);
   ASSERT_THAT(families, IsOk());
   Roll roll;
   Child first = Begin(*families, 1, [&] {
@@ -401,6 +401,28 @@ TEST(FamiliesTest, LeavesReapingToOthersIfItIsToldTo) {
   EXPECT_EQ(waitpid(daemon, &status, 0), daemon);
   EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
   LookUntilNobodyIsLeft(*families);
+}
+
+TEST(FamiliesTest, ReapsWhoHasLostHisMarkIfAllAreToBeReaped) {
+  pid_t mine = 0;
+  absl::StatusOr<Families> families = Families::Receive(
+      [&](pid_t pid) { return pid == mine; }, Families::Reaps::kAll);
+  ASSERT_THAT(families, IsOk());
+  Roll roll;
+  Child first = Begin(*families, 1, [&] {
+    const rlimit other = {.rlim_cur = 5, .rlim_max = RLIM_INFINITY};
+    CHECK_EQ(setrlimit(RLIMIT_LOCKS, &other), 0);
+    if (fork() != 0) return 0;
+    roll.SayHere();
+    return 0;
+  });
+  mine = first.pid();
+  const UniqueFd left = roll.Next();
+  ASSERT_THAT(first.Wait(), IsOk());
+  mine = 0;
+  AwaitEnd(left);
+  ASSERT_THAT(families->Look(), IsOk());
+  EXPECT_FALSE(HasChildren());
 }
 
 TEST(FamiliesTest, ReadsAMarkThatItMayNotAskFor) {

@@ -30,6 +30,7 @@
 #include "brood/net/address.h"
 #include "brood/net/listener.h"
 #include "brood/proc/accounts.h"
+#include "brood/proc/families.h"
 #include "brood/proc/limits.h"
 #include "brood/proc/posix.h"
 #include "brood/proc/privileges.h"
@@ -186,6 +187,11 @@ absl::Status CheckLimits(const Limits& limits) {
   return absl::OkStatus();
 }
 
+// Nobody else starts processes here. PID 1 has Orphans for it.
+Families::Reaps Reaped() {
+  return getpid() == 1 ? Families::Reaps::kNobody : Families::Reaps::kAll;
+}
+
 ForkPerConnection::Options ToModel(const ServerOptions& options,
                                    const Rules& rules) {
   ForkPerConnection::Options model = {
@@ -197,7 +203,8 @@ ForkPerConnection::Options ToModel(const ServerOptions& options,
                .rules = rules,
                .flood_threshold = options.admit.flood_threshold},
       .limits = options.handler.limits,
-      .patience = ToPatience(options)};
+      .patience = ToPatience(options),
+      .reaps = Reaped()};
   // Programs are told how many connections their client's source has. Else, to
   // count what no limit asks for would cost every fork a page.
   ConnectionLimits& limits = model.gate.limits;
@@ -240,7 +247,8 @@ Prefork::Options ToPrefork(const ServerOptions& options, const Rules& rules) {
                 .at_limit = options.admit.at_limit,
                 .message = options.admit.message,
                 .flood_threshold = options.admit.flood_threshold},
-      .patience = ToPatience(options)};
+      .patience = ToPatience(options),
+      .reaps = Reaped()};
   model.terms.sources.count_sources = !options.handler.program.empty();
   // So that servers that begin together do not recycle together.
   model.workers.seed =

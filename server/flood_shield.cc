@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -22,6 +23,8 @@ namespace {
 
 // Whoever is held back is let go within moments, and held back again.
 constexpr absl::Duration kToldHeld = absl::Seconds(10);
+
+constexpr std::string_view kWhyHeld = "as many of it wait as may";
 
 }  // namespace
 
@@ -51,7 +54,7 @@ void FloodShield::CountAll(const SourceKey& source) {
 
 void FloodShield::Hold(const SourceKey& source) {
   if (!on() || !source.network().has_value() || held_.size() >= kMostHeld ||
-      absl::c_linear_search(held_, *source.network())) {
+      Holds(source)) {
     return;
   }
   const absl::Duration now = MonotonicNow();
@@ -65,6 +68,11 @@ void FloodShield::Hold(const SourceKey& source) {
              .sentence =
                  absl::StrCat("held back ", who, ": as many of it wait as may"),
              .fields = {{"source", who}}});
+}
+
+bool FloodShield::Holds(const SourceKey& source) const {
+  return source.network().has_value() &&
+         absl::c_linear_search(held_, *source.network());
 }
 
 void FloodShield::LetGo(const SourceKey& source) {
@@ -145,6 +153,7 @@ void FloodShield::OpenUnlessItGoesOn(absl::Duration now) {
 
 std::string FloodShield::Explain(const SourceKey& source) const {
   if (!on()) return "";
+  if (Holds(source)) return absl::StrCat("held back: ", kWhyHeld, "\n");
   const absl::Duration now = MonotonicNow();
   const std::optional<absl::Duration> until = guard_.ShutUntil(source, now);
   if (!until.has_value()) return "";

@@ -80,7 +80,7 @@ class FloodShield {
   void LetGo(const SourceKey& source);
   bool holds() const { return !held_.empty(); }
 
-  // "shut out: for 0.8s more: ..." as a line, or nothing.
+  // "shut out: for 0.8s more: ..." or "held back: ..." as a line, or nothing.
   std::string Explain(const SourceKey& source) const;
   // Hears the source again, and forgets what it did. Says whether it was shut
   // out.
@@ -89,6 +89,7 @@ class FloodShield {
  private:
   bool on() const { return doors_.drop != nullptr; }
   void ShutOut(const SourceKey& source, absl::Duration now);
+  bool Holds(const SourceKey& source) const;
   // Whom nobody is to hear now.
   std::vector<AddressRange> Unheard(absl::Duration now) const;
   void Update(absl::Duration now);

@@ -174,8 +174,8 @@ TEST_F(FloodShieldTest, HoldsBackUntilToldOtherwise) {
   // Once in ten seconds.
   EXPECT_THAT(told_, ElementsAre("held back 192.0.2.7: as many of it wait as "
                                  "may"));
-  // It is no flood.
-  EXPECT_EQ(shield_.Explain(flooder_), "");
+  EXPECT_EQ(shield_.Explain(flooder_),
+            "held back: as many of it wait as may\n");
   shield_.Stop();
   EXPECT_FALSE(shield_.holds());
   EXPECT_THAT(dropped_.back(), IsEmpty());

@@ -181,7 +181,7 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
   if (program) {
     families_.Start(
         loop, [this](pid_t pid) { return reaper_.Contains(pid); },
-        options_.reaps_orphans, [this] { CallDone(); },
+        options_.reaps, [this] { CallDone(); },
         [this](const LogEvent& event) {
           if (event_observer_ != nullptr) event_observer_(event);
         });

@@ -75,6 +75,7 @@
 #include "brood/net/stream.h"
 #include "brood/proc/child.h"
 #include "brood/proc/exit_status.h"
+#include "brood/proc/families.h"
 #include "brood/proc/limits.h"
 #include "brood/proc/reaper.h"
 #include "brood/proc/unforked.h"
@@ -110,9 +111,10 @@ class ForkPerConnection : public ProcessModel, public Unforked {
     bool fixed_capacity = false;
     Limits limits = {};
     Patience patience = {};
-    // Whether those whom programs leave behind are reaped here: not where
+    // Which of those whom programs leave behind are reaped here: nobody where
     // Orphans does it.
-    bool reaps_orphans = getpid() != 1;
+    Families::Reaps reaps =
+        getpid() == 1 ? Families::Reaps::kNobody : Families::Reaps::kMarked;
   };
 
   static absl::StatusOr<std::unique_ptr<ForkPerConnection>> Create(

@@ -189,7 +189,7 @@ absl::Status Prefork::Start(PollLoop& loop) {
   if (handler_.program().has_value()) {
     families_.Start(
         loop, [this](pid_t pid) { return reaper_.Contains(pid); },
-        options_.reaps_orphans, [this] { CallDone(); },
+        options_.reaps, [this] { CallDone(); },
         [this](const LogEvent& event) {
           if (event_observer_ != nullptr) event_observer_(event);
         });

@@ -73,6 +73,7 @@
 #include "brood/net/source_key.h"
 #include "brood/net/stream.h"
 #include "brood/proc/exit_status.h"
+#include "brood/proc/families.h"
 #include "brood/proc/reaper.h"
 #include "brood/proc/unique_fd.h"
 #include "brood/server/admission.h"
@@ -112,7 +113,8 @@ class Prefork : public ProcessModel {
     // the parent that is the subreaper.
     Patience patience = {};
     // As there.
-    bool reaps_orphans = getpid() != 1;
+    Families::Reaps reaps =
+        getpid() == 1 ? Families::Reaps::kNobody : Families::Reaps::kMarked;
   };
 
   static absl::StatusOr<std::unique_ptr<Prefork>> Create(

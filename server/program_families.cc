@@ -16,7 +16,8 @@
 namespace brood {
 
 void ProgramFamilies::Start(PollLoop& loop, Families::IsMine is_mine,
-                            bool reaps, absl::AnyInvocable<void()> on_look,
+                            Families::Reaps reaps,
+                            absl::AnyInvocable<void()> on_look,
                             absl::FunctionRef<void(const LogEvent&)> tell) {
   absl::StatusOr<Families> families =
       Families::Receive(std::move(is_mine), reaps);

@@ -33,7 +33,7 @@ class ProgramFamilies {
   // From here on it is known whom the programs start. `is_mine` and `reaps` are
   // Families::Receive's. After each look `on_look` is called. If families
   // cannot be known, `tell` is, and they remain nobody's.
-  void Start(PollLoop& loop, Families::IsMine is_mine, bool reaps,
+  void Start(PollLoop& loop, Families::IsMine is_mine, Families::Reaps reaps,
              absl::AnyInvocable<void()> on_look,
              absl::FunctionRef<void(const LogEvent&)> tell);
 

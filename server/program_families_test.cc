@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "brood/proc/child.h"
+#include "brood/proc/families.h"
 #include "brood/proc/spawn.h"
 #include "brood/server/connection_log.h"
 #include "brood/server/poll_loop.h"
@@ -40,7 +41,7 @@ TEST(ProgramFamiliesTest, EndWhomAProgramHasLeftAndSaySo) {
   PollLoop loop;
   ProgramFamilies families;
   families.Start(
-      loop, [](pid_t) { return false; }, /*reaps=*/true,
+      loop, [](pid_t) { return false; }, Families::Reaps::kMarked,
       [&] {
         if (!families.is_ending()) loop.Stop();
       },
@@ -62,7 +63,7 @@ TEST(ProgramFamiliesTest, SayWhyTheyAreNobodys) {
   std::vector<std::string> said;
   ProgramFamilies families;
   families.Start(
-      loop, nullptr, /*reaps=*/true, [] {},
+      loop, nullptr, Families::Reaps::kMarked, [] {},
       [&](const LogEvent& event) {
         said.push_back(
             absl::StrCat(event.name, ": ", EventLine(event, LogFormat::kText)));
