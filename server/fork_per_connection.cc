@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/server/fork_per_connection.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -86,23 +87,28 @@ constexpr int kKeptAbove = 1024;
 // How many of a chunk of shared memory.
 constexpr size_t kTotalsPerChunk = 4096;
 
+// How many descriptors there can be beside those there are.
+size_t RoomForDescriptors() {
+  constexpr size_t kOthers = 128;  // Logs, and what a fork takes for a moment.
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) == -1) return 0;
+  size_t taken = kOthers;
+  if (DIR* const descriptors = opendir("/proc/self/fd")) {
+    while (readdir(descriptors) != nullptr) ++taken;
+    (void)closedir(descriptors);
+  }
+  return limit.rlim_cur - std::min<rlim_t>(limit.rlim_cur, taken);
+}
+
 // A program costs a descriptor for its process, and another if its connection
 // is kept here too. That there is one for each process comes first; where
 // nobody says how many there will be, a third is left for connections.
-size_t MostKept(size_t max_connections) {
-  constexpr size_t kOthers = 128;  // Doors, logs, and those who wait.
-  rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) == -1) return 0;
-  const size_t room =
-      limit.rlim_cur - std::min<rlim_t>(limit.rlim_cur, kOthers);
+size_t MostKept(size_t room, size_t max_connections) {
   return max_connections < room ? room - max_connections : room / 3;
 }
 
-size_t MostStarting() {
-  rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) == -1) return 1;
-  return std::clamp<rlim_t>(limit.rlim_cur / kPartOfDescriptors, 1,
-                            kMostStarting);
+size_t MostStarting(size_t room) {
+  return std::clamp<size_t>(room / kPartOfDescriptors, 1, kMostStarting);
 }
 
 SharedTotals MapTotals() {
@@ -173,10 +179,11 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
                                     absl::InfiniteDuration() ||
                                 observer_ != nullptr));
   // Limits that ask TCP hold for everybody, or not everybody is let in.
+  const size_t room = RoomForDescriptors();
   most_kept_ = program && !options_.patience.asks_tcp()
-                   ? MostKept(options_.gate.limits.max_connections)
+                   ? MostKept(room, options_.gate.limits.max_connections)
                    : std::numeric_limits<size_t>::max();
-  most_starting_ = MostStarting();
+  most_starting_ = MostStarting(room);
   most_of_one_ = std::min(kMostOfOne, std::max<size_t>(most_starting_ / 4, 1));
   if (program) {
     families_.Start(

@@ -73,6 +73,10 @@ constexpr size_t kMessagesAtATime = (1 << 16) / sizeof(PreforkMessage);
 // How often to look at idle workers whom nobody has mentioned.
 constexpr absl::Duration kLookAgain = absl::Seconds(1);
 
+// With more workers than this, one that serves costs the others more by watching
+// the doors than it costs itself to leave them and to come back.
+constexpr size_t kFewWorkers = 64;
+
 // How many clients of one listener are sent off before exits are looked at.
 constexpr int kBatch = 64;
 
@@ -240,6 +244,7 @@ void Prefork::Decide() {
     if (!actions.retire.empty()) bell_.Wake();
     if (actions.wake.has_value()) WakeAt(*actions.wake);
   } while (failed);
+  board_.shared().many = policy_.live() > kFewWorkers;
   if (counts_idle()) {
     board_.shared().low_water = LowWater();
     if (!policy_.done()) WakeAt(now + kLookAgain);

@@ -105,6 +105,8 @@ class PreforkBoard {
     std::atomic<uint64_t> rules;
     std::atomic<int64_t> handshakes_until;
     std::atomic<int32_t> low_water;
+    // There are so many workers that who serves is not to watch the doors.
+    std::atomic<bool> many;
     // Written by all. How many workers are idle, where spares are wanted; a
     // worker that is killed may leave it one off.
     alignas(64) std::atomic<int32_t> idle;

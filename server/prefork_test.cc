@@ -14,6 +14,7 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <memory>
@@ -295,6 +296,59 @@ TEST_F(PreforkTest, HasWorkersThatNeedNoModel) {
   bell->Wake();
   EXPECT_EQ(*worker->Wait(), ExitStatus::Exited(0));
   EXPECT_EQ(board->slot(1).unreported, 0);
+}
+
+// How many descriptors a process watches with epoll.
+int WatchedBy(pid_t pid) {
+  int watched = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(
+           absl::StrCat("/proc/", pid, "/fdinfo"))) {
+    std::ifstream info(entry.path());
+    for (std::string line; std::getline(info, line);) {
+      if (absl::StartsWith(line, "tfd:")) ++watched;
+    }
+  }
+  return watched;
+}
+
+// For each that does, the kernel has to find out that it has no time.
+TEST_F(PreforkTest, WatchesNoDoorWhileItServesIfThereAreMany) {
+  std::vector<Listener> listeners = Listen({"127.0.0.1:0", "127.0.0.1:0"});
+  absl::StatusOr<PreforkBoard> board = PreforkBoard::Create(1);
+  ASSERT_THAT(board, IsOk());
+  std::array<int, 2> pipe;
+  ASSERT_EQ(pipe2(pipe.data(), O_CLOEXEC | O_NONBLOCK), 0);
+  const UniqueFd in(pipe[0]);
+  UniqueFd out(pipe[1]);
+  absl::StatusOr<WakeupFd> bell = WakeupFd::Create();
+  ASSERT_THAT(bell, IsOk());
+  const PreforkWorker::Terms terms;
+  const std::vector<int> keep = {listeners[0].fd(), listeners[1].fd(),
+                                 out.get(), bell->fd()};
+  absl::StatusOr<Child> worker =
+      Fork({.parent_death_signal = SIGKILL, .keep_fds = keep}, [&] {
+        return PreforkWorker({.listeners = listeners,
+                              .handler = obedient_,
+                              .board = *board,
+                              .messages = out,
+                              .bell = *bell,
+                              .terms = terms},
+                             {.slot = 0})
+            .Run();
+      });
+  ASSERT_THAT(worker, IsOk());
+  for (const bool many : {false, true, true, false}) {
+    board->shared().many = many;
+    for (const Listener& listener : listeners) {
+      absl::StatusOr<Stream> client = Stream::Connect(listener.address());
+      ASSERT_THAT(client, IsOk());
+      EXPECT_EQ(Ask(*client, "who"), absl::StrCat(worker->pid()));
+      EXPECT_EQ(WatchedBy(worker->pid()), many ? 1 : 3);  // The bell, too.
+    }
+  }
+  board->slot(0).retire = true;
+  bell->Wake();
+  EXPECT_EQ(*worker->Wait(), ExitStatus::Exited(0));
 }
 
 TEST_F(PreforkTest, SaysWhichNumbersCannotBe) {

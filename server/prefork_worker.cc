@@ -78,7 +78,8 @@ PreforkWorker::PreforkWorker(const Share& share, const Task& task)
 
 // Every worker has an epoll of its own, and asks for EPOLLEXCLUSIVE: for a
 // client that comes, the kernel goes through those who watch the listener and
-// stops at the first whose owner waits in epoll_wait(2). To wait in accept(2)
+// stops at the first whose owner waits in epoll_wait(2). So where there are
+// thousands, none of them watches while it serves. To wait in accept(2)
 // would do the same with one call less, for one listener; but then only a
 // signal could wake the worker to go.
 bool PreforkWorker::Watch(size_t listener) {
@@ -93,6 +94,16 @@ bool PreforkWorker::Watch(size_t listener) {
 void PreforkWorker::Unwatch(size_t listener) {
   (void)epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, share_.listeners[listener].fd(),
                   nullptr);
+}
+
+void PreforkWorker::UnwatchAll() {
+  for (size_t i = 0; i < share_.listeners.size(); ++i) Unwatch(i);
+}
+
+void PreforkWorker::WatchAll() {
+  for (size_t i = 0; i < share_.listeners.size(); ++i) {
+    if (share_.listeners[i].fd() != -1 && !Watch(i)) broken_ = true;
+  }
 }
 
 int PreforkWorker::Run() {
@@ -261,10 +272,13 @@ bool PreforkWorker::Take(Accepted client, size_t listener) {
     last_.emplace(std::move(guest));
     return false;
   }
+  const bool leaves = share_.board.shared().many;
+  if (leaves) UnwatchAll();
   Serve(guest);
   (void)guest.client.stream.Close();
   SayClosed();
   LeaveTable();
+  if (leaves) WatchAll();
   if (served_ == task_.connections) {
     slot_.spent = true;
     Tell(Kind::kLook);
@@ -470,14 +484,12 @@ void PreforkWorker::NoteTrouble(const Listener::Batch& batch, size_t listener) {
 }
 
 void PreforkWorker::Pause(absl::Duration time) {
-  for (size_t i = 0; i < share_.listeners.size(); ++i) Unwatch(i);
+  UnwatchAll();
   epoll_event bell;
   (void)epoll_wait(epoll_.get(), &bell, 1,
                    static_cast<int>(absl::ToInt64Milliseconds(
                        absl::Ceil(time, absl::Milliseconds(1)))));
-  for (size_t i = 0; i < share_.listeners.size(); ++i) {
-    if (share_.listeners[i].fd() != -1 && !Watch(i)) broken_ = true;
-  }
+  WatchAll();
 }
 
 // From here on it is like a child of fork_per_connection.h: it has its

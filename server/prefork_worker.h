@@ -124,6 +124,9 @@ class PreforkWorker {
 
   bool Watch(size_t listener);
   void Unwatch(size_t listener);
+  // All that are open.
+  void UnwatchAll();
+  void WatchAll();
   bool IsInterrupted() const;
   // Serves whoever waits at a listener. Whether there was anybody.
   bool LetIn(size_t listener);
