@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/base/attributes.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/memory/memory.h"
@@ -45,6 +46,7 @@
 #include "brood/server/admission.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/connection_log.h"
+#include "brood/server/flood_shield.h"
 #include "brood/server/gate.h"
 #include "brood/server/patience.h"
 #include "brood/server/poll_loop.h"
@@ -70,6 +72,10 @@ constexpr size_t kPartOfDescriptors = 8;
 // So many of one source may wait before its SYNs are dropped, if others come
 // too, or a quarter of all, and when an eighth is left they are heard again.
 constexpr size_t kMostOfOne = 512;
+// Of who has been held back lately, a sixteenth does: one burst is nobody's
+// fault, but a flood is to leave the processors to others.
+constexpr size_t kPartOfKnown = 16;
+constexpr absl::Duration kKnown = absl::Seconds(10);
 // How long somebody who has come is expected to come again.
 constexpr absl::Duration kExpected = absl::Seconds(10);
 
@@ -245,7 +251,8 @@ ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::PutOff(
       return;
     }
   }
-  if (starting_.size_of(source) >= most_of_one_ && HasOthers()) {
+  if (starting_.size_of(source) >= MostOf(source) && HasOthers()) {
+    NoteHeld(source);
     gate_.HoldBack(entrant);
   }
   starting_.Push(source, std::move(entrant));
@@ -289,7 +296,26 @@ bool ForkPerConnection::HasOthers() const {
 }
 
 ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::LetGo(const SourceKey& source) {
-  if (starting_.size_of(source) <= few_of_one()) gate_.LetGo(source);
+  if (starting_.size_of(source) <= MostOf(source) / 8) gate_.LetGo(source);
+}
+
+size_t ForkPerConnection::MostOf(const SourceKey& source) const {
+  const bool known = absl::c_any_of(held_lately_, [&](const Held& held) {
+    return held.source == source && loop_->woken_at() < held.until;
+  });
+  return known ? std::max<size_t>(most_of_one_ / kPartOfKnown, 1)
+               : most_of_one_;
+}
+
+ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::NoteHeld(
+    const SourceKey& source) {
+  const absl::Duration now = loop_->woken_at();
+  std::erase_if(held_lately_, [&](const Held& held) {
+    return held.source == source || held.until <= now;
+  });
+  if (held_lately_.size() < FloodShield::kMostHeld) {
+    held_lately_.push_back({.source = source, .until = now + kKnown});
+  }
 }
 
 void ForkPerConnection::TellNotStarted(const Entrant& entrant,
@@ -507,7 +533,9 @@ void ForkPerConnection::StartWaiting() {
   if (!starting_.empty()) {
     // So that the processes of those who come seldom need not wait until this
     // one has used up its slice with those of a crowd.
-    if (starting_.size() > few_of_one() && HasOthers()) (void)sched_yield();
+    if (starting_.size() > most_of_one_ / kPartOfKnown && HasOthers()) {
+      (void)sched_yield();
+    }
     StartWaitingSoon();
   }
   acceptor_.TryAgain();

@@ -26,7 +26,8 @@
 // thousand are taken in, and who has given up meanwhile needs no process. While
 // others come too, a source of whom 512 wait already is held back: its SYNs are
 // dropped (net/syn_filter.h) until 64 are left, so that those who knock again
-// do not fill the kernel's queue, in which all wait.
+// do not fill the kernel's queue, in which all wait. If it has been held back
+// in the last ten seconds, it is 32, and 4.
 //
 // A client that has been let in is not dropped for want of a process: it waits,
 // and the fork is tried again when a child has ended or after a tenth of a
@@ -148,6 +149,11 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   const Admission& admission() const { return gate_.admission(); }
 
  private:
+  // A source that was held back, and until when that is remembered.
+  struct Held {
+    SourceKey source;
+    absl::Duration until;  // Monotonic.
+  };
   // One connection that has a process. The reaper's tag is its place among the
   // others.
   struct Connection {
@@ -180,10 +186,12 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   void NoteSource(const SourceKey& source);
   // Whether others than those of one source come, and would wait behind it.
   bool HasOthers() const;
-  size_t few_of_one() const { return most_of_one_ / 8; }
   // Whether one source has more than half of all places to wait in.
   bool IsMostOf(const SourceKey& source) const;
   void LetGo(const SourceKey& source);
+  // How many of this source may wait before it is held back.
+  size_t MostOf(const SourceKey& source) const;
+  void NoteHeld(const SourceKey& source);
   void Keep(Entrant& entrant, Connection& connection);
   // Nobody would hear of its end.
   void EndAtOnce(Child& child, uint64_t place);
@@ -231,6 +239,7 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   // Of whom somebody came last, and until when others count that came before.
   std::optional<SourceKey> newest_;
   absl::Duration others_until_ = -absl::InfiniteDuration();
+  std::vector<Held> held_lately_;
   std::optional<SourceKey> crowd_;  // Has, or had, most of those places.
   bool starting_soon_ = false;
   bool short_ = false;  // The last try found that there are no processes.

@@ -47,6 +47,7 @@ namespace brood {
 namespace {
 
 using ::absl_testing::IsOk;
+using ::testing::AnyOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -374,6 +375,27 @@ TEST_F(ForkPerConnectionTest,
   EXPECT_EQ(AwaitText(late, 1), "x");
   EXPECT_THAT(events_, Contains(HasSubstr("turned away 127.0.0.2")));
   EXPECT_THAT(events_, Not(Contains(HasSubstr("turned away 127.0.0.3"))));
+}
+
+TEST_F(ForkPerConnectionTest, HoldsBackACrowdWhileOthersComeAndLetsItGo) {
+  constexpr size_t kCrowd = 600;
+  EchoHandler echo;
+  Start(echo, {});
+  Stream early = Connect("127.0.0.3:0");
+  std::vector<Stream> clients;
+  clients.reserve(kCrowd);
+  for (size_t i = 0; i < kCrowd; ++i) {
+    clients.push_back(Connect("127.0.0.2:0"));
+  }
+  for (Stream& client : clients) ASSERT_THAT(client.ShutdownWrite(), IsOk());
+  AwaitEnds(kCrowd);
+  // By the filter, or by what is said of a kernel that will not have it.
+  EXPECT_THAT(events_,
+              ElementsAre(AnyOf(HasSubstr("held back 127.0.0.2"),
+                                HasSubstr("floods cannot be shut out"))));
+  Stream late = Connect("127.0.0.2:0");
+  ASSERT_THAT(late.WriteAll("x"), IsOk());
+  EXPECT_EQ(AwaitText(late, 1), "x");
 }
 
 // Nobody else is there for whom they would have to go.
