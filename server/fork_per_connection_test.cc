@@ -98,6 +98,13 @@ class ForkPerConnectionTest : public testing::Test {
     return *std::move(client);
   }
 
+  std::vector<Stream> ConnectMany(size_t count, std::string_view source) {
+    std::vector<Stream> clients;
+    clients.reserve(count);
+    while (clients.size() < count) clients.push_back(Connect(source));
+    return clients;
+  }
+
   // Runs the loop until `condition` holds.
   void Await(absl::FunctionRef<bool()> condition) {
     while (!condition()) {
@@ -338,10 +345,7 @@ TEST_F(ForkPerConnectionTest, LetsNobodyWaitBehindTheCrowdOfAnother) {
   constexpr size_t kCrowd = 300;
   EchoHandler echo;
   Start(echo, {});
-  std::vector<Stream> clients;
-  for (size_t i = 0; i < kCrowd; ++i) {
-    clients.push_back(Connect("127.0.0.2:0"));
-  }
+  std::vector<Stream> clients = ConnectMany(kCrowd, "127.0.0.2:0");
   clients.push_back(Connect("127.0.0.3:0"));
   const Address last = *LocalAddressOf(clients.back().fd());
   Await([&] { return model_->active() == kCrowd + 1; });
@@ -365,11 +369,7 @@ TEST_F(ForkPerConnectionTest,
   Start(echo,
         {.gate = {.flood_threshold = 0}});  // The kernel keeps nobody out.
   Stream early = Connect("127.0.0.3:0");
-  std::vector<Stream> clients;
-  clients.reserve(kCrowd);
-  for (size_t i = 0; i < kCrowd; ++i) {
-    clients.push_back(Connect("127.0.0.2:0"));
-  }
+  const std::vector<Stream> clients = ConnectMany(kCrowd, "127.0.0.2:0");
   Stream late = Connect("127.0.0.3:0");
   ASSERT_THAT(late.WriteAll("x"), IsOk());
   EXPECT_EQ(AwaitText(late, 1), "x");
@@ -382,11 +382,7 @@ TEST_F(ForkPerConnectionTest, HoldsBackACrowdWhileOthersComeAndLetsItGo) {
   EchoHandler echo;
   Start(echo, {});
   Stream early = Connect("127.0.0.3:0");
-  std::vector<Stream> clients;
-  clients.reserve(kCrowd);
-  for (size_t i = 0; i < kCrowd; ++i) {
-    clients.push_back(Connect("127.0.0.2:0"));
-  }
+  std::vector<Stream> clients = ConnectMany(kCrowd, "127.0.0.2:0");
   for (Stream& client : clients) ASSERT_THAT(client.ShutdownWrite(), IsOk());
   AwaitEnds(kCrowd);
   // By the filter, or by what is said of a kernel that will not have it.
@@ -404,11 +400,7 @@ TEST_F(ForkPerConnectionTest, LetsACrowdWaitInTheKernelsQueueIfItIsAlone) {
   const DescriptorLimit few(2 * kCrowd + 100);
   EchoHandler echo;
   Start(echo, {});
-  std::vector<Stream> clients;
-  clients.reserve(kCrowd);
-  for (size_t i = 0; i < kCrowd; ++i) {
-    clients.push_back(Connect("127.0.0.2:0"));
-  }
+  std::vector<Stream> clients = ConnectMany(kCrowd, "127.0.0.2:0");
   for (Stream& client : clients) ASSERT_THAT(client.ShutdownWrite(), IsOk());
   AwaitEnds(kCrowd);
   EXPECT_THAT(events_, IsEmpty());

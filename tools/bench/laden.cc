@@ -6,7 +6,6 @@
 //   laden MEBIBYTES DESCRIPTORS --listen=127.0.0.1:0 -- /bin/cat
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/types.h>
 
 #include <cerrno>
@@ -26,20 +25,14 @@
 #include "brood/server/options.h"
 #include "brood/server/supervisor.h"
 #include "brood/signal/mask.h"
+#include "brood/tools/load/descriptor_limit.h"
 
 namespace brood {
 namespace {
 
 // These stay until this process ends.
 absl::Status OpenMany(size_t descriptors) {
-  rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) == -1) {
-    return ErrnoStatus(errno, "RLIMIT_NOFILE");
-  }
-  limit.rlim_cur = limit.rlim_max;
-  if (setrlimit(RLIMIT_NOFILE, &limit) == -1) {
-    return ErrnoStatus(errno, "RLIMIT_NOFILE");
-  }
+  if (absl::Status s = RaiseDescriptorLimit(descriptors); !s.ok()) return s;
   for (size_t i = 0; i < descriptors; ++i) {
     if (open("/dev/null", O_RDWR | O_CLOEXEC) == -1) {
       return ErrnoStatus(errno, "open /dev/null");
