@@ -36,10 +36,10 @@
 //
 // Ownership: the factory makes this process a subreaper, unless it is PID 1 or
 // a subreaper already, and the destructor undoes that. So whoever loses its
-// parent comes to this process. Who carries no mark of it is left alone, and a
-// zombie too unless all are to be reaped. Who does, lives on as long as its family is not ended, and beyond
-// this process; it is reaped within a second of its end, and costs no
-// descriptor.
+// parent comes to this process. Who carries no mark of it is left alone, and
+// not even reaped unless all are to be. Who carries one lives on as long as its
+// family is not ended, and beyond this process; it is reaped within a second of
+// its end, and costs no descriptor.
 //
 // Errors: Receive: InvalidArgument for an is_mine that is null;
 // FailedPrecondition where /proc is not mounted or is that of another pid

@@ -79,6 +79,7 @@ class Acceptor {
   // At every door of TCP; see net/syn_filter.h. The first error, if any, is
   // returned after all have been tried.
   absl::Status DropSynsFrom(absl::Span<const AddressRange> sources);
+  // How many there were so far, modulo 2^32; see there, too.
   uint32_t PacketsDropped() const;
 
   // From now on nobody new can connect; who has connected is let in as before.

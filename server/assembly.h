@@ -18,9 +18,9 @@
 // order, so that a program is found with the rights it will have.
 //
 // The process is its own. The environment is read and changed: what is for this
-// process alone, of LISTEN_FDS and NOTIFY_SOCKET and their kind, is removed from
-// it. If the handler is a program, whatever children the process has besides
-// are reaped when they end.
+// process alone, of LISTEN_FDS and NOTIFY_SOCKET and their kind, is removed. If
+// the handler is a program, whatever children the process has besides are
+// reaped when they end.
 //
 // Ownership: all there is, until it is destroyed. What has been opened when
 // something fails is closed again, paths included; privileges that were given

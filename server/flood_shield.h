@@ -13,8 +13,8 @@
 //
 // What it is not: the one who turns clients away; who does, says so by Count().
 // What counts as a flood, and for how long it is shut out, stands in
-// flood_guard.h. Who is no flood, but comes faster than he can be served, can be
-// held back meanwhile.
+// flood_guard.h. Who is no flood, but comes faster than he can be served, can
+// be held back meanwhile.
 //
 // Whoever is shut out is told as an event, at most every 0.9 s, and once, if it
 // goes on; who is held back, at most every ten seconds; so is a kernel

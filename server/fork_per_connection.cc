@@ -268,8 +268,9 @@ bool ForkPerConnection::IsTurnOver() const {
   return MonotonicNow() - loop_->woken_at() >= kTurnAtTheDoor;
 }
 
-// All who are in the kernel's queue wait for the first of them. So it is emptied
-// also if there is no place for more of a crowd, for the sake of those behind.
+// All who are in the kernel's queue wait for the first of them. So it is also
+// emptied if there is no place for more of a crowd, for the sake of those
+// behind.
 bool ForkPerConnection::WantsMore() const {
   if (short_) return false;
   return starting_.size() < most_starting_ ||

@@ -73,8 +73,8 @@ constexpr size_t kMessagesAtATime = (1 << 16) / sizeof(PreforkMessage);
 // How often to look at idle workers whom nobody has mentioned.
 constexpr absl::Duration kLookAgain = absl::Seconds(1);
 
-// With more workers than this, one that serves costs the others more by watching
-// the doors than it costs itself to leave them and to come back.
+// With more workers than this, one that serves costs the others more by
+// watching the doors than it costs itself to leave them and to come back.
 constexpr size_t kFewWorkers = 64;
 
 // How many clients of one listener are sent off before exits are looked at.

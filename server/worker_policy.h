@@ -163,8 +163,8 @@ class WorkerPolicy {
   size_t max_workers() const { return options_.max_workers; }
   // How many may retire at once.
   size_t budget() const;
-  // With fewer idle workers than this, Decide() would start some at once: when a
-  // worker should tell that it has become busy.
+  // With fewer idle workers than this, Decide() would start some at once: when
+  // a worker should tell that it has become busy.
   size_t low_water() const;
 
  private:
