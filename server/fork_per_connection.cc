@@ -21,7 +21,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/algorithm/container.h"
 #include "absl/base/attributes.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/memory/memory.h"
@@ -46,7 +45,7 @@
 #include "brood/server/admission.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/connection_log.h"
-#include "brood/server/flood_shield.h"
+#include "brood/server/crowd_policy.h"
 #include "brood/server/gate.h"
 #include "brood/server/patience.h"
 #include "brood/server/poll_loop.h"
@@ -64,20 +63,9 @@ constexpr absl::Duration kTurn = absl::Microseconds(150);
 // not be queued costs less.
 constexpr absl::Duration kTurnAtTheDoor = absl::Microseconds(1500);
 
-// How many are taken in ahead of their processes: twice what the kernel's queue
-// holds, so that whoever is in it can be looked at. They need descriptors.
-constexpr size_t kMostStarting = 8192;
+// Who is taken in ahead of his process needs a descriptor. So many of those that
+// there are may be used for that.
 constexpr size_t kPartOfDescriptors = 8;
-
-// So many of one source may wait before its SYNs are dropped, if others come
-// too, or a quarter of all, and when an eighth is left they are heard again.
-constexpr size_t kMostOfOne = 512;
-// Of who has been held back lately, a sixteenth does: one burst is nobody's
-// fault, but a flood is to leave the processors to others.
-constexpr size_t kPartOfKnown = 16;
-constexpr absl::Duration kKnown = absl::Seconds(10);
-// How long somebody who has come is expected to come again.
-constexpr absl::Duration kExpected = absl::Seconds(10);
 
 // Why a client that was let in has to go without a process.
 constexpr std::string_view kItLeft = "it left before it had a process";
@@ -111,10 +99,6 @@ size_t RoomForDescriptors() {
 // nobody says how many there will be, a third is left for connections.
 size_t MostKept(size_t room, size_t max_connections) {
   return max_connections < room ? room - max_connections : room / 3;
-}
-
-size_t MostStarting(size_t room) {
-  return std::clamp<size_t>(room / kPartOfDescriptors, 1, kMostStarting);
 }
 
 SharedTotals MapTotals() {
@@ -189,8 +173,7 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
   most_kept_ = program && !options_.patience.asks_tcp()
                    ? MostKept(room, options_.gate.limits.max_connections)
                    : std::numeric_limits<size_t>::max();
-  most_starting_ = MostStarting(room);
-  most_of_one_ = std::min(kMostOfOne, std::max<size_t>(most_starting_ / 4, 1));
+  crowd_policy_ = CrowdPolicy(room / kPartOfDescriptors);
   if (program) {
     families_.Start(
         loop, [this](pid_t pid) { return reaper_.Contains(pid); },
@@ -227,7 +210,7 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
 // every page of its stack that it writes to. What is seldom done has functions
 // of its own, which are not to be inlined.
 void ForkPerConnection::Enter(Entrant&& entrant) {
-  NoteSource(SourceOf(entrant));
+  crowd_policy_.NoteArrival(SourceOf(entrant), loop_->woken_at());
   absl::Status status;
   if (starting_.empty() && !IsTurnOver()) {
     status = StartOne(entrant);
@@ -244,16 +227,15 @@ ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::PutOff(
     return;
   }
   const auto source = SourceOf(entrant);
-  if (IsMostOf(source)) {
-    crowd_ = source;
-    if (starting_.size() >= most_starting_ && HasOthers()) {
+  switch (crowd_policy_.PutOff(source, WaitingOf(source), loop_->woken_at())) {
+    case CrowdPolicy::Verdict::kWait:
+      break;
+    case CrowdPolicy::Verdict::kHoldBack:
+      gate_.HoldBack(entrant);
+      break;
+    case CrowdPolicy::Verdict::kTurnAway:
       gate_.TurnAway(std::move(entrant), kTooManyOfIt, Gate::Farewell::kReset);
       return;
-    }
-  }
-  if (starting_.size_of(source) >= MostOf(source) && HasOthers()) {
-    NoteHeld(source);
-    gate_.HoldBack(entrant);
   }
   starting_.Push(source, std::move(entrant));
   if (!status.ok()) {
@@ -268,54 +250,27 @@ bool ForkPerConnection::IsTurnOver() const {
   return MonotonicNow() - loop_->woken_at() >= kTurnAtTheDoor;
 }
 
-// All who are in the kernel's queue wait for the first of them. So it is also
-// emptied if there is no place for more of a crowd, for the sake of those
-// behind.
 bool ForkPerConnection::WantsMore() const {
   if (short_) return false;
-  return starting_.size() < most_starting_ ||
-         (crowd_.has_value() && IsMostOf(*crowd_) && HasOthers());
+  const std::optional<SourceKey>& crowd = crowd_policy_.crowd();
+  return crowd_policy_.WantsMore(
+      {.all = starting_.size(),
+       .of_source = crowd.has_value() ? starting_.size_of(*crowd) : 0},
+      loop_->woken_at());
 }
 
 SourceKey ForkPerConnection::SourceOf(const Entrant& entrant) const {
   return SourceKey::Of(entrant.peer, options_.gate.source_lengths);
 }
 
-bool ForkPerConnection::IsMostOf(const SourceKey& source) const {
-  return starting_.size_of(source) > most_starting_ / 2;
-}
-
-ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::NoteSource(
-    const SourceKey& source) {
-  if (newest_ == source) return;
-  if (newest_.has_value()) others_until_ = loop_->woken_at() + kExpected;
-  newest_ = source;
-}
-
-bool ForkPerConnection::HasOthers() const {
-  return loop_->woken_at() < others_until_;
+CrowdPolicy::Waiting ForkPerConnection::WaitingOf(
+    const SourceKey& source) const {
+  return {.all = starting_.size(), .of_source = starting_.size_of(source)};
 }
 
 ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::LetGo(const SourceKey& source) {
-  if (starting_.size_of(source) <= MostOf(source) / 8) gate_.LetGo(source);
-}
-
-size_t ForkPerConnection::MostOf(const SourceKey& source) const {
-  const bool known = absl::c_any_of(held_lately_, [&](const Held& held) {
-    return held.source == source && loop_->woken_at() < held.until;
-  });
-  return known ? std::max<size_t>(most_of_one_ / kPartOfKnown, 1)
-               : most_of_one_;
-}
-
-ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::NoteHeld(
-    const SourceKey& source) {
-  const absl::Duration now = loop_->woken_at();
-  std::erase_if(held_lately_, [&](const Held& held) {
-    return held.source == source || held.until <= now;
-  });
-  if (held_lately_.size() < FloodShield::kMostHeld) {
-    held_lately_.push_back({.source = source, .until = now + kKnown});
+  if (crowd_policy_.IsOver(source, WaitingOf(source), loop_->woken_at())) {
+    gate_.LetGo(source);
   }
 }
 
@@ -534,7 +489,7 @@ void ForkPerConnection::StartWaiting() {
   if (!starting_.empty()) {
     // So that the processes of those who come seldom need not wait until this
     // one has used up its slice with those of a crowd.
-    if (starting_.size() > most_of_one_ / kPartOfKnown && HasOthers()) {
+    if (crowd_policy_.IsCrowded(starting_.size(), loop_->woken_at())) {
       (void)sched_yield();
     }
     StartWaitingSoon();

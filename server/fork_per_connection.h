@@ -84,6 +84,7 @@
 #include "brood/server/admission.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/connection_log.h"
+#include "brood/server/crowd_policy.h"
 #include "brood/server/fair_queue.h"
 #include "brood/server/gate.h"
 #include "brood/server/patience.h"
@@ -149,11 +150,6 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   const Admission& admission() const { return gate_.admission(); }
 
  private:
-  // A source that was held back, and until when that is remembered.
-  struct Held {
-    SourceKey source;
-    absl::Duration until;  // Monotonic.
-  };
   // One connection that has a process. The reaper's tag is its place among the
   // others.
   struct Connection {
@@ -182,16 +178,9 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   bool IsTurnOver() const;
   bool WantsMore() const;
   SourceKey SourceOf(const Entrant& entrant) const;
-  // Remembers that a client of this source has come.
-  void NoteSource(const SourceKey& source);
-  // Whether others than those of one source come, and would wait behind it.
-  bool HasOthers() const;
-  // Whether one source has more than half of all places to wait in.
-  bool IsMostOf(const SourceKey& source) const;
+  CrowdPolicy::Waiting WaitingOf(const SourceKey& source) const;
+  // One that has waited leaves: its source may come again, if it was held back.
   void LetGo(const SourceKey& source);
-  // How many of this source may wait before it is held back.
-  size_t MostOf(const SourceKey& source) const;
-  void NoteHeld(const SourceKey& source);
   void Keep(Entrant& entrant, Connection& connection);
   // Nobody would hear of its end.
   void EndAtOnce(Child& child, uint64_t place);
@@ -234,13 +223,8 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   bool in_trouble_ = false;
   PollLoop* loop_ = nullptr;
   FairQueue<Entrant> starting_;  // Let in, without a process yet.
-  size_t most_starting_ = 0;
-  size_t most_of_one_ = 0;  // Of one source, before it is held back.
-  // Of whom somebody came last, and until when others count that came before.
-  std::optional<SourceKey> newest_;
-  absl::Duration others_until_ = -absl::InfiniteDuration();
-  std::vector<Held> held_lately_;
-  std::optional<SourceKey> crowd_;  // Has, or had, most of those places.
+  // Who may wait there.
+  CrowdPolicy crowd_policy_ = CrowdPolicy(CrowdPolicy::kMostPlaces);
   bool starting_soon_ = false;
   bool short_ = false;  // The last try found that there are no processes.
   bool trying_later_ = false;
