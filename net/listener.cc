@@ -337,6 +337,7 @@ Listener& Listener::operator=(Listener&& other) noexcept {
   nobody_waited_ = other.nobody_waited_;
   left_ = other.left_;
   shed_after_ = other.shed_after_;
+  keeps_reserve_ = other.keeps_reserve_;
   reserve_ = std::move(other.reserve_);
   reserve_owner_ = other.reserve_owner_;
   trouble_since_ = other.trouble_since_;
@@ -379,7 +380,9 @@ absl::StatusOr<std::optional<Accepted>> Listener::Accept() {
 
 Listener::Batch Listener::AcceptBatch(
     int max, absl::FunctionRef<bool(Accepted&&)> take) {
-  if (!reserve_.valid() || reserve_owner_ != getpid()) Reserve();
+  if (keeps_reserve_ && (!reserve_.valid() || reserve_owner_ != getpid())) {
+    Reserve();
+  }
   for (int i = 0; i < max; ++i) {
     absl::StatusOr<std::optional<Accepted>> client = Accept();
     if (!client.ok()) return OnTrouble(client.status());
@@ -396,7 +399,7 @@ Listener::Batch Listener::OnTrouble(const absl::Status& trouble) {
   const absl::Duration now = MonotonicNow();
   if (pause_ == absl::ZeroDuration()) trouble_since_ = now;
   pause_ = std::clamp(2 * pause_, kFirstPause, kLongestPause);
-  if (remedy == AcceptRemedy::kShedAndPause &&
+  if (remedy == AcceptRemedy::kShedAndPause && keeps_reserve_ &&
       now - trouble_since_ >= shed_after_) {
     batch.turned_away = TurnAway();
   }
@@ -431,10 +434,20 @@ int Listener::TurnAway() {
 }
 
 void Listener::Reserve() {
-  // As in Close().
-  if (reserve_owner_ != getpid()) (void)std::move(reserve_).Release();
+  DropReserve();
   reserve_ = UniqueFd(eventfd(0, EFD_CLOEXEC));
   reserve_owner_ = getpid();
+}
+
+void Listener::DropReserve() {
+  // In a forked child the number may have become somebody else's.
+  if (reserve_owner_ != getpid()) (void)std::move(reserve_).Release();
+  reserve_ = UniqueFd();
+}
+
+void Listener::KeepNoReserve() {
+  DropReserve();
+  keeps_reserve_ = false;
 }
 
 absl::Status Listener::Drain() {
@@ -469,9 +482,7 @@ absl::StatusOr<bool> Listener::Drained() const {
 absl::Status Listener::Close() {
   absl::Status removed = absl::OkStatus();
   if (bound_path_.has_value()) removed = bound_path_->Remove();
-  // In a forked child the number may have become somebody else's.
-  if (reserve_owner_ != getpid()) (void)std::move(reserve_).Release();
-  reserve_ = UniqueFd();
+  DropReserve();
   absl::Status closed = socket_.Close();
   return removed.ok() ? closed : removed;
 }

@@ -164,6 +164,11 @@ class Listener {
   // neither spin nor starve.
   Batch AcceptBatch(int max, absl::FunctionRef<bool(Accepted&&)> take);
 
+  // For a process that accepts once and has few descriptors: AcceptBatch keeps
+  // none in reserve, and in a shortage lets clients wait for as long as it
+  // lasts.
+  void KeepNoReserve();
+
   // From now on nobody new can connect: at a socket that Open() made connecting
   // is refused, by the kernel and at once. With reuse_port there is no answer
   // instead, and whoever asks again once this one is closed, as all do after a
@@ -190,6 +195,7 @@ class Listener {
   Batch OnTrouble(const absl::Status& trouble);
   int TurnAway();
   void Reserve();
+  void DropReserve();
 
   UniqueFd socket_;
   Address address_;
@@ -202,6 +208,7 @@ class Listener {
   std::optional<int> left_;
   absl::Duration shed_after_;
   // So that there is one more for a moment when there are no more.
+  bool keeps_reserve_ = true;
   UniqueFd reserve_;
   pid_t reserve_owner_ = -1;
   absl::Duration trouble_since_;  // Monotonic. Of use while pause_ is not zero.

@@ -506,6 +506,30 @@ TEST(ListenerTest, TurnsClientsAwayIfDescriptorsWereShortFromTheStart) {
             1);
 }
 
+TEST(ListenerTest, LetsClientsWaitForDescriptorsIfItKeepsNone) {
+  absl::StatusOr<Listener> listener =
+      Listener::Open(Loopback(), {.shed_after = absl::ZeroDuration()});
+  ASSERT_THAT(listener, IsOk());
+  listener->KeepNoReserve();
+  const Stream client = MustConnect(listener->address());
+  {
+    const NoDescriptors none;
+    for (int i = 0; i < 3; ++i) {
+      const Listener::Batch batch =
+          listener->AcceptBatch(1, [](Accepted) { return true; });
+      EXPECT_EQ(ErrnoOf(batch.trouble), EMFILE);
+      EXPECT_EQ(batch.turned_away, 0);
+      EXPECT_TRUE(batch.pause.has_value());
+    }
+  }
+  int taken = 0;
+  listener->AcceptBatch(1, [&](Accepted) {
+    ++taken;
+    return true;
+  });
+  EXPECT_EQ(taken, 1);
+}
+
 // ---- options ----
 
 int OptionOf(int fd, int level, int option) {

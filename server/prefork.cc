@@ -2,6 +2,7 @@
 #include "brood/server/prefork.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -77,8 +78,22 @@ constexpr absl::Duration kLookAgain = absl::Seconds(1);
 // watching the doors than it costs itself to leave them and to come back.
 constexpr size_t kFewWorkers = 64;
 
+// How long until a worker that is to go and has not is told again: one that had
+// only just been forked may have missed it.
+constexpr absl::Duration kCallAgain = absl::Milliseconds(20);
+
 // How many clients of one listener are sent off before exits are looked at.
 constexpr int kBatch = 64;
+
+// A pipe for messages, both ends non-blocking.
+absl::StatusOr<std::array<UniqueFd, 2>> MessagePipe() {
+  std::array<int, 2> pipe;
+  if (pipe2(pipe.data(), O_CLOEXEC | O_NONBLOCK) == -1) {
+    return ErrnoStatus(errno, "pipe2");
+  }
+  (void)fcntl(pipe[1], F_SETPIPE_SZ, kPipeSize);
+  return std::array<UniqueFd, 2>{UniqueFd(pipe[0]), UniqueFd(pipe[1])};
+}
 
 std::vector<Address> AddressesOf(const std::vector<Listener>& listeners) {
   std::vector<Address> addresses;
@@ -114,13 +129,15 @@ absl::StatusOr<std::unique_ptr<Prefork>> Prefork::Create(
   absl::StatusOr<PreforkBoard> board =
       PreforkBoard::Create(WorkerPolicy::kSlots);
   if (!board.ok()) return board.status();
-  std::array<int, 2> pipe;
-  if (pipe2(pipe.data(), O_CLOEXEC | O_NONBLOCK) == -1) {
-    return ErrnoStatus(errno, "pipe2");
+  absl::StatusOr<std::array<UniqueFd, 2>> messages = MessagePipe();
+  if (!messages.ok()) return messages.status();
+  std::optional<OneEach> one_each;
+  if (options.workers.connections_per_worker == 1) {
+    absl::StatusOr<OneEach> created = OneEach::Create(listeners);
+    if (!created.ok()) return created.status();
+    one_each = *std::move(created);
+    board->KeepFromChildren();
   }
-  UniqueFd messages_in(pipe[0]);
-  UniqueFd messages_out(pipe[1]);
-  (void)fcntl(messages_in.get(), F_SETPIPE_SZ, kPipeSize);
   absl::StatusOr<WakeupFd> bell = WakeupFd::Create();
   if (!bell.ok()) return bell.status();
   std::optional<Copies> copies;
@@ -141,17 +158,18 @@ absl::StatusOr<std::unique_ptr<Prefork>> Prefork::Create(
     if (!created.ok()) return created.status();
     sources.emplace(*std::move(created));
   }
-  return absl::WrapUnique(
-      new Prefork(std::move(listeners), handler, options, *std::move(policy),
-                  *std::move(reaper), *std::move(board), std::move(messages_in),
-                  std::move(messages_out), std::move(copies),
-                  std::move(sources), *std::move(bell)));
+  return absl::WrapUnique(new Prefork(
+      std::move(listeners), handler, options, *std::move(policy),
+      *std::move(reaper), *std::move(board), std::move((*messages)[0]),
+      std::move((*messages)[1]), std::move(one_each), std::move(copies),
+      std::move(sources), *std::move(bell)));
 }
 
 Prefork::Prefork(std::vector<Listener> listeners, ConnectionHandler& handler,
                  const Options& options, WorkerPolicy policy, Reaper reaper,
                  PreforkBoard board, UniqueFd messages_in,
-                 UniqueFd messages_out, std::optional<Copies> copies,
+                 UniqueFd messages_out, std::optional<OneEach> one_each,
+                 std::optional<Copies> copies,
                  std::optional<SourceTable> sources, WakeupFd bell)
     : listeners_(std::move(listeners)),
       addresses_(AddressesOf(listeners_)),
@@ -163,6 +181,7 @@ Prefork::Prefork(std::vector<Listener> listeners, ConnectionHandler& handler,
       board_(std::move(board)),
       messages_in_(std::move(messages_in)),
       messages_out_(std::move(messages_out)),
+      one_each_(std::move(one_each)),
       copies_(std::move(copies)),
       sources_(std::move(sources)),
       bell_(std::move(bell)),
@@ -229,6 +248,11 @@ void Prefork::Decide() {
     const WorkerPolicy::Actions actions = policy_.Decide(now);
     absl::Status status = absl::OkStatus();
     for (const WorkerPolicy::Start& start : actions.start) {
+      // Nobody waits for it as long as there are spares, and one of these may
+      // wait for this processor, and its client with it.
+      if (one_each_.has_value() && board_.shared().idle > 0) {
+        (void)sched_yield();
+      }
       if (status.ok()) status = StartWorker(start);
       if (!status.ok()) policy_.StartFailed(start.slot, now);
     }
@@ -240,7 +264,7 @@ void Prefork::Decide() {
       start_fails_ = false;
       TellTrouble(absl::OkStatus());
     }
-    for (const size_t slot : actions.retire) board_.slot(slot).retire = true;
+    for (const size_t slot : actions.retire) CallOff(slot);
     if (!actions.retire.empty()) bell_.Wake();
     if (actions.wake.has_value()) WakeAt(*actions.wake);
   } while (failed);
@@ -285,24 +309,22 @@ absl::Status Prefork::StartWorker(const WorkerPolicy::Start& start) {
   if (sources_.has_value()) sources_->Use(slot);
   on_board.trouble = 0;
   on_board.broken = false;
-  std::vector<int> keep = {messages_out_.get(), bell_.fd()};
-  for (const Listener& listener : listeners_) keep.push_back(listener.fd());
-  if (copies_.has_value()) keep.push_back(copies_->out.fd());
+  const std::vector<int> keep = DescriptorsOfWorkers();
   const PreforkWorker::Share share = {
       .listeners = listeners_,
       .handler = handler_,
       .board = board_,
       .messages = messages_out_,
       .bell = bell_,
+      .door = one_each_.has_value() ? &one_each_->door : nullptr,
+      .news = one_each_.has_value() ? &one_each_->news_out : nullptr,
       .terms = terms_,
       .copies = copies_.has_value() ? &copies_->out : nullptr,
       .sources = sources_.has_value() ? &*sources_ : nullptr,
       .families = families_.get(),
       .records = observer_ != nullptr,
       .counts_idle = counts_idle()};
-  const PreforkWorker::Task task = {.slot = slot,
-                                    .connections = start.connections,
-                                    .rules = board_.shared().rules};
+  const PreforkWorker::Task task = TaskOf(start);
   absl::StatusOr<Child> child =
       Fork({.exit_signal = reaper_.exit_signal(),
             .parent_death_signal = SIGKILL,
@@ -316,6 +338,12 @@ absl::Status Prefork::StartWorker(const WorkerPolicy::Start& start) {
   worker.system_time = absl::ZeroDuration();
   worker.ended.reset();
   worker.told = false;
+  worker.called_off = false;
+  if (one_each_.has_value()) {
+    on_board.program = 0;
+    on_board.doing = Doing::kIdle;
+    ++board_.shared().idle;
+  }
   if (absl::Status s = reaper_.Add(*std::move(child), slot); !s.ok()) {
     // It may have a client by now.
     (void)child->Signal(SIGKILL);
@@ -333,6 +361,84 @@ absl::Status Prefork::StartWorker(const WorkerPolicy::Start& start) {
   return absl::OkStatus();
 }
 
+PreforkWorker::Task Prefork::TaskOf(const WorkerPolicy::Start& start) const {
+  const PreforkBoard::Shared& shared = board_.shared();
+  const PreforkBoard::Slot& on_board = board_.slot(start.slot);
+  // Where clients are sent off, everyone may be the last to become busy.
+  const size_t spares = options_.workers.min_spare;
+  const size_t most_unread =
+      turns_away() ? 1 : spares - std::min(spares, policy_.low_water());
+  return {.slot = start.slot,
+          .connections = start.connections,
+          .rules = shared.rules,
+          .begun = on_board.begun,
+          .turned_away = on_board.turned_away,
+          .draining = shared.draining,
+          .handshakes_until = shared.handshakes_until,
+          .most_unread = std::max<size_t>(most_unread, 1)};
+}
+
+std::vector<int> Prefork::DescriptorsOfWorkers() const {
+  std::vector<int> all = {messages_out_.get()};
+  if (one_each_.has_value()) {
+    all.push_back(one_each_->door.fd());
+    all.push_back(one_each_->news_out.get());
+  } else {
+    all.push_back(bell_.fd());
+  }
+  for (const Listener& listener : listeners_) all.push_back(listener.fd());
+  if (copies_.has_value()) all.push_back(copies_->out.fd());
+  return all;
+}
+
+absl::StatusOr<Prefork::OneEach> Prefork::OneEach::Create(
+    const std::vector<Listener>& listeners) {
+  absl::StatusOr<CommonDoor> door = CommonDoor::Create(listeners);
+  if (!door.ok()) return door.status();
+  absl::StatusOr<std::array<UniqueFd, 2>> pipe = MessagePipe();
+  if (!pipe.ok()) return pipe.status();
+  return OneEach{.door = *std::move(door),
+                 .news_in = std::move((*pipe)[0]),
+                 .news_out = std::move((*pipe)[1])};
+}
+
+void Prefork::CallAll() {
+  if (!one_each_.has_value()) {
+    bell_.Wake();
+    return;
+  }
+  for (size_t slot = 0; slot < workers_.size(); ++slot) CallOff(slot);
+}
+
+void Prefork::LookAtDoorsAgain() {
+  if (!one_each_.has_value()) {
+    bell_.Wake();
+    return;
+  }
+  for (size_t i = 0; i < listeners_.size(); ++i) one_each_->door.LookAgain(i);
+}
+
+void Prefork::CallOff(size_t slot) {
+  board_.slot(slot).retire = true;
+  if (!one_each_.has_value()) return;
+  ReadNews();
+  if (board_.slot(slot).doing != Doing::kIdle) return;
+  if (!reaper_.SignalGroup(workers_[slot].pid, SIGURG).ok()) return;
+  workers_[slot].called_off = true;
+  CallOffAgainSoon();
+}
+
+void Prefork::CallOffAgainSoon() {
+  if (std::exchange(calling_off_, true)) return;
+  loop_->CallAfter(kCallAgain, [this] {
+    calling_off_ = false;
+    for (size_t slot = 0; slot < workers_.size(); ++slot) {
+      if (workers_[slot].called_off) CallOff(slot);
+    }
+    return absl::OkStatus();
+  });
+}
+
 // Connections of this slot whose end has not been observed. Between two reads
 // of the counters a connection may end unreported and another begin.
 uint64_t Prefork::InProgress(size_t slot) const {
@@ -347,6 +453,7 @@ uint64_t Prefork::InProgress(size_t slot) const {
 }
 
 size_t Prefork::active() const {
+  ReadNews();
   uint64_t active = 0;
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
     active += InProgress(slot);
@@ -376,6 +483,8 @@ absl::Status Prefork::LookAt(size_t slot) {
 }
 
 absl::Status Prefork::LookAtAll() {
+  ReadNews();
+  news_of_.clear();
   board_.shared().told = false;
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
     if (absl::Status s = LookAt(slot); !s.ok()) return s;
@@ -396,6 +505,8 @@ absl::Status Prefork::ReadMessages() {
     if (got == -1 && errno != EAGAIN) return ErrnoStatus(errno, "read workers");
     const size_t count =
         got > 0 ? static_cast<size_t>(got) / sizeof(PreforkMessage) : 0;
+    // What has been read now came after the news that there is.
+    if (absl::Status s = LookAtNews(); !s.ok()) return s;
     for (size_t i = 0; i < count; ++i) {
       if (absl::Status s = Obey(buffer_[i]); !s.ok()) return s;
     }
@@ -406,6 +517,33 @@ absl::Status Prefork::ReadMessages() {
   return absl::OkStatus();
 }
 
+absl::Status Prefork::LookAtNews() {
+  ReadNews();
+  for (const size_t slot : std::exchange(news_of_, {})) {
+    if (absl::Status s = LookAt(slot); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
+// For all who want to know how things stand, and do not tell the policy.
+void Prefork::ReadNews() const {
+  if (!one_each_.has_value()) return;
+  std::array<PreforkMessage, 16> messages;
+  while (true) {
+    const ssize_t got = RetryOnEintr([&] {
+      return read(one_each_->news_in.get(), messages.data(), sizeof(messages));
+    });
+    const size_t count =
+        got > 0 ? static_cast<size_t>(got) / sizeof(PreforkMessage) : 0;
+    for (size_t i = 0; i < count; ++i) {
+      if (messages[i].slot >= workers_.size()) continue;
+      board_.Note(messages[i]);
+      news_of_.push_back(messages[i].slot);
+    }
+    if (got < static_cast<ssize_t>(sizeof(messages))) return;
+  }
+}
+
 absl::Status Prefork::Obey(const PreforkMessage& message) {
   // A worker whose memory a handler has spoilt may say anything.
   const size_t slot = message.slot;
@@ -413,6 +551,9 @@ absl::Status Prefork::Obey(const PreforkMessage& message) {
     return absl::OkStatus();
   }
   switch (message.kind) {
+    case Kind::kState:
+      board_.Note(message);
+      return LookAt(slot);
     case Kind::kLook:
       return LookAt(slot);
     case Kind::kTooFew:
@@ -438,6 +579,9 @@ void Prefork::TellTurnedAway(const PreforkMessage& message) {
   Worker& worker = workers_[message.slot];
   const uint64_t before =
       std::exchange(worker.turned_away, message.turned_away);
+  if (one_each_.has_value()) {
+    board_.slot(message.slot).turned_away = message.turned_away;
+  }
   if (message.turned_away > before + 1) {
     turned_away_.Count(message.turned_away - before - 1);
   }
@@ -651,8 +795,11 @@ void Prefork::Bury(size_t slot, pid_t pid, const ExitStatus& status) {
       absl::InfiniteDuration()) {
     --to_kill_;
   }
-  if (counts_idle() && on_board.doing == Doing::kIdle) --shared.idle;
+  const bool was_idle = on_board.doing == Doing::kIdle;
+  if (was_idle && (counts_idle() || one_each_.has_value())) --shared.idle;
+  worker.called_off = false;
   if (on_board.saw_nobody) policy_.Drained();
+  board_.slot(slot).doing = Doing::kStarting;  // As whoever comes next.
   const bool ended = worker.ended.has_value();
   const bool well = status.success() || ended;
   const absl::Duration back_off = policy_.Ended(slot, well, MonotonicNow());
@@ -660,12 +807,13 @@ void Prefork::Bury(size_t slot, pid_t pid, const ExitStatus& status) {
     // Nobody will come and say that it is over.
     SetTrouble(slot, absl::OkStatus());
     // It took no other client, also if it was the only one to be woken for it.
-    if (ended && !shared.stop) bell_.Wake();
+    const bool may_have_been_woken = one_each_.has_value() && was_idle;
+    if ((ended || may_have_been_woken) && !shared.stop) LookAtDoorsAgain();
     return;
   }
   if (shared.stop) return;
   // The kernel may have woken this worker for a client, and no other.
-  bell_.Wake();
+  LookAtDoorsAgain();
   if (event_observer_ == nullptr) return;
   event_observer_({.name = "worker_ended",
                    .sentence = absl::StrCat(
@@ -729,13 +877,13 @@ void Prefork::Drain(absl::AnyInvocable<void()> done) {
   shared.handshakes_until =
       absl::ToInt64Nanoseconds(MonotonicNow() + kHandshakes);
   shared.draining = true;
-  bell_.Wake();
+  CallAll();
 }
 
 void Prefork::SignalHandlers(int signo, EndCause cause) {
   cause_ = cause;
   board_.shared().stop = true;
-  bell_.Wake();
+  CallAll();
   policy_.Drained();
   shield_.Stop();
   CloseListeners();
@@ -750,7 +898,7 @@ void Prefork::SignalHandlers(int signo, EndCause cause) {
 void Prefork::SetRules(Rules rules) {
   terms_.rules = std::move(rules);
   ++board_.shared().rules;
-  bell_.Wake();
+  CallAll();
 }
 
 // ---- How long a connection may take ----
@@ -867,6 +1015,7 @@ void Prefork::TickSoon() {
 }
 
 void Prefork::Tick() {
+  ReadNews();
   const absl::Duration now = MonotonicNow();
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
     Worker& worker = workers_[slot];
@@ -928,6 +1077,7 @@ size_t Prefork::ChangeCapacity(int by) {
 }
 
 std::vector<LogField> Prefork::State() const {
+  ReadNews();
   uint64_t idle = 0;
   uint64_t unreported = 0;
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
@@ -993,6 +1143,7 @@ std::string Prefork::Explain(const Address& peer) const {
 
 // By the board: the policy hears of some only when it must.
 std::string Prefork::WhatWorkersWouldDo(const SourceKey& source) const {
+  ReadNews();
   size_t busy = 0;
   for (size_t slot = 0; slot < policy_.slots(); ++slot) {
     const WorkerPolicy::State state = policy_.state(slot);

@@ -17,9 +17,12 @@
 // listeners and a pipe to its parent open beside the connection, close-on-exec,
 // and a socket if the parent watches connections.
 // With connections_per_worker = 1 ("fork ahead") it is as isolated: then each
-// worker serves one client, with nothing but its connection open (and the pipe,
-// if it has a program do it, which has no pipe), and nobody waits for a fork as
-// long as there are spares.
+// worker serves one client, with nothing but its connection open (and pipes, if
+// it has a program do it, which has none), and nobody waits for a fork as long
+// as there are spares. Such a worker shares no memory with its parent (but the
+// table of sources until it has its client, if these are counted): what it says
+// about itself is on its way while the client is served. It may be sent SIGURG
+// when it is thought to be idle, which does nothing to who does not handle it.
 //
 // How many workers there are, and when they are replaced: worker_policy.h. For
 // each client one worker is woken. A worker that dies while it was on its way
@@ -77,6 +80,7 @@
 #include "brood/proc/reaper.h"
 #include "brood/proc/unique_fd.h"
 #include "brood/server/admission.h"
+#include "brood/server/common_door.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/connection_log.h"
 #include "brood/server/flood_shield.h"
@@ -155,6 +159,8 @@ class Prefork : public ProcessModel {
     // Why its connection was ended, and when what is left of it is killed.
     std::optional<Ended> ended = std::nullopt;
     bool told = false;  // To end, and its program has.
+    // Told to go if it has no client, and may have missed it.
+    bool called_off = false;
     absl::Duration kill_at = absl::InfiniteDuration();
     // How the connection `number` of this slot goes, and a copy of one of them.
     uint64_t number = 0;
@@ -163,6 +169,16 @@ class Prefork : public ProcessModel {
     uint64_t number_of_copy = 0;
   };
 
+  // Where workers that serve one client only wait for it, and what they tell
+  // without waking anybody: nobody polls `news`.
+  struct OneEach {
+    CommonDoor door;
+    UniqueFd news_in;
+    UniqueFd news_out;
+
+    static absl::StatusOr<OneEach> Create(
+        const std::vector<Listener>& listeners);
+  };
   // Through which the workers send what they serve.
   struct Copies {
     Stream in;
@@ -175,8 +191,8 @@ class Prefork : public ProcessModel {
   Prefork(std::vector<Listener> listeners, ConnectionHandler& handler,
           const Options& options, WorkerPolicy policy, Reaper reaper,
           PreforkBoard board, UniqueFd messages_in, UniqueFd messages_out,
-          std::optional<Copies> copies, std::optional<SourceTable> sources,
-          WakeupFd bell);
+          std::optional<OneEach> one_each, std::optional<Copies> copies,
+          std::optional<SourceTable> sources, WakeupFd bell);
 
   bool turns_away() const { return terms_.at_limit != AtLimit::kQueue; }
   bool counts_idle() const {
@@ -193,6 +209,20 @@ class Prefork : public ProcessModel {
   int32_t LowWater() const;
   void WakeAt(absl::Duration when);
   absl::Status StartWorker(const WorkerPolicy::Start& start);
+  PreforkWorker::Task TaskOf(const WorkerPolicy::Start& start) const;
+  std::vector<int> DescriptorsOfWorkers() const;
+  // Has everyone look at the board; who has no copy of it goes, and the next
+  // knows what is on it.
+  void CallAll();
+  // Has somebody look for a client for whom another was woken.
+  void LookAtDoorsAgain();
+  // This worker is to go, if it has no client.
+  void CallOff(size_t slot);
+  void CallOffAgainSoon();
+  // Puts on the board what has been told without waking anybody; and tells the
+  // policy.
+  void ReadNews() const;
+  absl::Status LookAtNews();
   absl::Status ReadMessages();
   absl::Status Obey(const PreforkMessage& message);
   void TellTurnedAway(const PreforkMessage& message);
@@ -245,6 +275,7 @@ class Prefork : public ProcessModel {
   PreforkBoard board_;
   UniqueFd messages_in_;
   UniqueFd messages_out_;
+  std::optional<OneEach> one_each_;     // If each worker serves one client.
   std::optional<Copies> copies_;        // If connections are watched.
   std::optional<SourceTable> sources_;  // If sources are counted.
   WakeupFd bell_;
@@ -261,6 +292,9 @@ class Prefork : public ProcessModel {
   size_t to_kill_ = 0;  // How many workers have a kill_at.
   absl::Duration wake_at_ = absl::InfiniteDuration();
   bool start_fails_ = false;
+  bool calling_off_ = false;
+  // Slots of which there is news that the policy has not been told.
+  mutable std::vector<size_t> news_of_;
   size_t in_trouble_ = 0;  // How many workers are.
   bool told_trouble_ = false;
   uint64_t last_id_ = 0;

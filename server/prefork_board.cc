@@ -60,9 +60,30 @@ PreforkBoard::Slot& PreforkBoard::slot(size_t i) const {
                                  sizeof(Shared))[i];
 }
 
-void PreforkBoard::Unmap() {
+PreforkBoard::~PreforkBoard() {
   if (memory_ != nullptr) (void)munmap(memory_, size_);
-  memory_ = nullptr;
+}
+
+// Where the kernel cannot, they have one that they do not use.
+void PreforkBoard::KeepFromChildren() const {
+  (void)madvise(memory_, size_, MADV_DONTFORK);
+}
+
+void PreforkBoard::Note(const PreforkMessage& message) const {
+  Slot& of_worker = slot(message.slot);
+  of_worker.trouble = message.result;
+  of_worker.trouble_at = message.listener;
+  of_worker.broken = (message.flags & PreforkMessage::kBroken) != 0;
+  of_worker.saw_nobody = (message.flags & PreforkMessage::kSawNobody) != 0;
+  of_worker.turned_away = message.turned_away;
+  of_worker.program = message.pid;
+  if ((message.flags & PreforkMessage::kBusy) == 0) return;
+  of_worker.listener = message.listener;
+  of_worker.since = message.duration;
+  of_worker.parties = message.parties;
+  if (of_worker.doing.exchange(Doing::kBusy) == Doing::kBusy) return;
+  ++of_worker.begun;
+  --shared().idle;
 }
 
 void PreforkParties::Set(const Address& peer,

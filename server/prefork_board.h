@@ -17,6 +17,9 @@
 // 0 else, where `reported` is the number of its PreforkMessages of kind kEnded.
 // A client counts from just before its handler is called.
 //
+// Workers that serve one client only have no copy of it: to leave one takes
+// longer than to accept a client. The parent writes for them what they tell it.
+//
 // Ownership: the memory lasts until its last mapping goes, here or in a forked
 // child. Errors: what mmap(2) says.
 //
@@ -66,6 +69,8 @@ struct PreforkParties {
  private:
   std::string_view Part(size_t begin, size_t length) const;
 };
+
+struct PreforkMessage;
 
 class PreforkBoard {
  public:
@@ -128,14 +133,15 @@ class PreforkBoard {
   PreforkBoard(PreforkBoard&& other) noexcept
       : memory_(std::exchange(other.memory_, nullptr)), size_(other.size_) {}
   PreforkBoard& operator=(PreforkBoard&&) = delete;
-  ~PreforkBoard() { Unmap(); }
+  ~PreforkBoard();
 
   Shared& shared() const { return *static_cast<Shared*>(memory_); }
   Slot& slot(size_t i) const;
 
-  // In a child that has nothing more to say: nothing it does to its memory is
-  // seen by others.
-  void Unmap();
+  // From now on a forked child has no copy: its memory is none of theirs.
+  void KeepFromChildren() const;
+  // What a worker that has no copy has to say of its slot.
+  void Note(const PreforkMessage& message) const;
 
  private:
   PreforkBoard(void* memory, size_t size) : memory_(memory), size_(size) {}
@@ -148,6 +154,7 @@ class PreforkBoard {
 struct PreforkMessage {
   enum class Kind : uint32_t {
     kLook,        // At its slot.
+    kState,       // What is new there, of a worker that has no board.
     kTooFew,      // Are idle: look at all slots.
     kEnded,       // A connection. The other fields tell of it.
     kNotStarted,  // No program was, for this connection: the text says why.
@@ -163,19 +170,25 @@ struct PreforkMessage {
     kNetworkTooFast,  // That of its source, of which there are too many.
   };
 
+  // Of kState.
+  static constexpr uint32_t kBusy = 1;
+  static constexpr uint32_t kBroken = 2;
+  static constexpr uint32_t kSawNobody = 4;
+
   Kind kind = Kind::kLook;
   uint32_t slot = 0;
   uint32_t listener = 0;
   // Its end as wait(2) has it, -1 if that is lost; of kTurnedAway how many its
-  // source has.
+  // source has, of kState the trouble.
   int32_t result = 0;
   Refusal refusal = Refusal::kRules;
   int32_t pid = 0;    // Of the program; 0 if the worker has done it.
   uint32_t told = 0;  // It was asked to end.
-  uint32_t unused = 0;
+  uint32_t flags = 0;
   // Of kProxy, the text says what was wrong.
   PreforkParties parties = {};
-  // These three in nanoseconds. Of kTurnedAway how long until it may again.
+  // These three in nanoseconds. Of kTurnedAway how long until it may again, of
+  // kState since when.
   int64_t duration = 0;
   int64_t user_time = 0;
   int64_t system_time = 0;

@@ -49,6 +49,7 @@
 #include "brood/proc/process_table.h"
 #include "brood/proc/unique_fd.h"
 #include "brood/server/admission.h"
+#include "brood/server/common_door.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/connection_log.h"
 #include "brood/server/echo.h"
@@ -351,6 +352,64 @@ TEST_F(PreforkTest, WatchesNoDoorWhileItServesIfThereAreMany) {
   EXPECT_EQ(*worker->Wait(), ExitStatus::Exited(0));
 }
 
+// Its parent has not looked for so long that there is no room for more.
+TEST_F(PreforkTest, HasTheParentRoomMadeForTheNewsOfItsClient) {
+  std::vector<Listener> listeners = Listen({"127.0.0.1:0"});
+  absl::StatusOr<PreforkBoard> board = PreforkBoard::Create(4);
+  ASSERT_THAT(board, IsOk());
+  std::array<int, 4> pipes;
+  ASSERT_EQ(pipe2(pipes.data(), O_CLOEXEC | O_NONBLOCK), 0);
+  ASSERT_EQ(pipe2(pipes.data() + 2, O_CLOEXEC | O_NONBLOCK), 0);
+  const UniqueFd messages_in(pipes[0]);
+  UniqueFd messages_out(pipes[1]);
+  const UniqueFd news_in(pipes[2]);
+  UniqueFd news_out(pipes[3]);
+  const PreforkMessage old = {.kind = PreforkMessage::Kind::kState, .slot = 1};
+  while (write(news_out.get(), &old, sizeof(old)) == sizeof(old)) {
+  }
+  absl::StatusOr<WakeupFd> bell = WakeupFd::Create();
+  ASSERT_THAT(bell, IsOk());
+  absl::StatusOr<CommonDoor> door = CommonDoor::Create(listeners);
+  ASSERT_THAT(door, IsOk());
+  const PreforkWorker::Terms terms;
+  absl::StatusOr<Child> worker = Fork({.parent_death_signal = SIGKILL}, [&] {
+    return PreforkWorker({.listeners = listeners,
+                          .handler = obedient_,
+                          .board = *board,
+                          .messages = messages_out,
+                          .bell = *bell,
+                          .door = &*door,
+                          .news = &news_out,
+                          .terms = terms},
+                         {.slot = 3, .connections = 1, .begun = 7})
+        .Run();
+  });
+  ASSERT_THAT(worker, IsOk());
+  absl::StatusOr<Stream> client = Stream::Connect(listeners[0].address());
+  ASSERT_THAT(client, IsOk());
+  ASSERT_THAT(client->WriteAll("exit 9"), IsOk());
+  EXPECT_EQ(*PollUntil(messages_in.get(), POLLIN, absl::InfiniteFuture()),
+            true);
+  PreforkMessage message;
+  ASSERT_EQ(read(messages_in.get(), &message, sizeof(message)),
+            sizeof(message));
+  EXPECT_EQ(message.kind, PreforkMessage::Kind::kTooFew);
+  EXPECT_EQ(message.slot, 3);
+  EXPECT_EQ(*worker->TryWait(), std::nullopt);
+  while (message.slot != 3 || message.kind != PreforkMessage::Kind::kState) {
+    ASSERT_EQ(*PollUntil(news_in.get(), POLLIN, absl::InfiniteFuture()), true);
+    ASSERT_EQ(read(news_in.get(), &message, sizeof(message)), sizeof(message));
+  }
+  EXPECT_EQ(message.flags, PreforkMessage::kBusy);
+  EXPECT_EQ(message.Peer(), *LocalAddressOf(client->fd()));
+  EXPECT_EQ(*worker->Wait(), ExitStatus::Exited(9));
+  board->slot(3).begun = 7;
+  board->Note(message);
+  EXPECT_EQ(board->slot(3).begun, 8);
+  board->Note(message);  // Its program has been started, say.
+  EXPECT_EQ(board->slot(3).begun, 8);
+}
+
 TEST_F(PreforkTest, SaysWhichNumbersCannotBe) {
   EXPECT_THAT(
       Prefork::Create({}, echo_, {}),
@@ -531,8 +590,8 @@ TEST_F(PreforkTest, NeverHasMoreProcessesThanAllowed) {
   DrainNow();
 }
 
-// Says which descriptors there are, which signals are blocked, and which are
-// not as they were born.
+// Says which descriptors there are, which signals are blocked, which are not as
+// they were born, and what memory it shares that it can write to.
 class Witness : public ConnectionHandler {
  public:
   std::string_view name() const override { return "witness"; }
@@ -555,7 +614,14 @@ class Witness : public ConnectionHandler {
       changed += action.sa_handler != SIG_DFL ? 1 : 0;
     }
     const bool leads = getpgrp() == getpid();
-    return stream.WriteAll(absl::StrCat(others, " ", changed, " ", leads)).ok()
+    int shared = 0;
+    std::ifstream maps("/proc/self/maps");
+    for (std::string line; std::getline(maps, line);) {
+      shared += absl::StrContains(line, " rw-s ") ? 1 : 0;
+    }
+    return stream.WriteAll(absl::StrCat(others, " ", changed, " ", leads, " ",
+                                        shared))
+                   .ok()
                ? 0
                : 1;
   }
@@ -565,14 +631,14 @@ TEST_F(PreforkTest, GivesAHandlerWhatItWouldFindInAChildOfItsOwn) {
   Witness witness;
   Start(Workers::ForkAhead(1, 2), witness);
   Stream client = Connect();
-  EXPECT_EQ(Ask(client, "?"), "0 0 1");
+  EXPECT_EQ(Ask(client, "?"), "0 0 1 0");
   AwaitEnds(1);
   DrainNow();
   // Whoever is to accept again keeps: epoll, listener and its reserve, pipe,
-  // bell.
+  // bell; and the board.
   Start(Workers::Static(1), witness);
   client = Connect();
-  EXPECT_EQ(Ask(client, "?"), "5 0 1");
+  EXPECT_EQ(Ask(client, "?"), "5 0 1 1");
   AwaitEnds(1);
   DrainNow();
 }
@@ -615,13 +681,46 @@ TEST_F(PreforkTest, CountsExactlyWhoeverIsKilled) {
 }
 
 TEST_F(PreforkTest, LosesNoClientWhenAnIdleWorkerIsKilled) {
-  Start(Workers::Static(3), obedient_);
-  RunUntil([&] { return StateOf("idle") == 3; });
-  for (const pid_t pid : Children()) kill(pid, SIGKILL);
-  ServeOne("exit 5");
-  EXPECT_EQ(ends_.back().status, ExitStatus::Exited(5));
-  EXPECT_EQ(ends_.size(), 1);
-  EXPECT_EQ(events_.size(), 3);
+  for (const Workers& workers :
+       {Workers::Static(3), Workers::ForkAhead(3, 6)}) {
+    Start(workers, obedient_);
+    RunUntil([&] { return StateOf("idle") == 3; });
+    events_.clear();
+    for (const pid_t pid : Children()) kill(pid, SIGKILL);
+    ServeOne("exit 5");
+    EXPECT_EQ(ends_.back().status, ExitStatus::Exited(5));
+    EXPECT_EQ(ends_.size(), 1);
+    EXPECT_EQ(events_.size(), 3);
+    DrainNow();
+  }
+}
+
+// One after another is killed that may have been woken for somebody.
+TEST_F(PreforkTest, LosesNoClientWhoseWorkerIsKilledOnTheWay) {
+  Start(Workers::ForkAhead(4, 8), obedient_);
+  RunUntil([&] { return StateOf("idle") == 4; });
+  std::vector<Stream> clients;
+  for (int i = 0; i < 4; ++i) {
+    clients.push_back(Connect());
+    for (const pid_t pid : Children()) kill(pid, SIGKILL);
+  }
+  // Whoever had a client has been reset; all others are served.
+  size_t served = 0;
+  for (Stream& client : clients) {
+    (void)client.WriteAll("who");
+    std::array<char, 16> answer;
+    std::optional<IoResult> got;
+    RunUntil([&] {
+      const auto read =
+          client.Read(absl::MakeSpan(answer), absl::InfinitePast());
+      if (absl::IsDeadlineExceeded(read.status())) return false;
+      got = read.value_or(IoResult::End());
+      return true;
+    });
+    served += got.has_value() && !got->end() ? 1 : 0;
+  }
+  EXPECT_EQ(served + ends_.size(), clients.size());
+  clients.clear();
   DrainNow();
 }
 
@@ -794,51 +893,82 @@ TEST_F(PreforkTest, RemovesItsUnixPathWhenItHasDrained) {
 }
 
 TEST_F(PreforkTest, TurnsAwayWhomTheRulesDenyAndLearnsNewOnes) {
-  StartWith({.workers = Workers::Static(2),
-             .terms = {.rules = *Rules::Parse("deny 127.0.0.0/8", "rules")}},
-            echo_);
-  Stream denied = Connect();
-  std::array<char, 1> byte;
-  EXPECT_EQ(*denied.Read(absl::MakeSpan(byte)), IoResult::End());
-  RunUntil([&] { return !events_.empty(); });
-  EXPECT_EQ(StateOf("turned_away"), 1);
-  EXPECT_THAT(events_, ElementsAre(AllOf(HasSubstr("turned away 127.0.0.1:"),
-                                         HasSubstr("127.0.0.0/8"))));
-  const std::vector<pid_t> before = Children();
-  model_->SetRules(Rules());
-  RunUntil([&] {
-    for (const pid_t pid : Children()) {
-      if (absl::c_linear_search(before, pid)) return false;
-    }
-    return StateOf("idle") == 2;
-  });
+  for (const Workers& workers :
+       {Workers::Static(2), Workers::ForkAhead(2, 4)}) {
+    StartWith({.workers = workers,
+               .terms = {.rules = *Rules::Parse("deny 127.0.0.0/8", "rules")}},
+              echo_);
+    events_.clear();
+    Stream denied = Connect();
+    std::array<char, 1> byte;
+    EXPECT_EQ(*denied.Read(absl::MakeSpan(byte)), IoResult::End());
+    RunUntil([&] { return !events_.empty(); });
+    RunUntil([&] { return StateOf("turned_away") == 1; });
+    EXPECT_THAT(events_, ElementsAre(AllOf(HasSubstr("turned away 127.0.0.1:"),
+                                           HasSubstr("127.0.0.0/8"))));
+    const std::vector<pid_t> before = Children();
+    model_->SetRules(Rules());
+    RunUntil([&] {
+      for (const pid_t pid : Children()) {
+        if (absl::c_linear_search(before, pid)) return false;
+      }
+      return StateOf("idle") == 2;
+    });
+    Stream allowed = Connect();
+    EXPECT_EQ(Ask(allowed, "x"), "x");
+    ASSERT_THAT(allowed.Close(), IsOk());
+    DrainNow();
+  }
+}
+
+// One that has only just been forked may miss it the first time.
+TEST_F(PreforkTest, CallsOffWorkersAsOftenAsTheRulesChange) {
+  Start(Workers::ForkAhead(3, 6), echo_);
+  for (int i = 0; i < 10; ++i) {
+    const std::vector<pid_t> before = Children();
+    model_->SetRules(
+        *Rules::Parse(i % 2 == 0 ? "deny 127.0.0.0/8" : "allow all", "rules"));
+    RunUntil([&] {
+      return absl::c_none_of(Children(), [&](pid_t pid) {
+        return absl::c_linear_search(before, pid);
+      });
+    });
+  }
+  RunUntil([&] { return StateOf("idle") == 3; });
   Stream allowed = Connect();
   EXPECT_EQ(Ask(allowed, "x"), "x");
+  ASSERT_THAT(allowed.Close(), IsOk());
+  AwaitEnds(1);
+  DrainNow();
 }
 
 TEST_F(PreforkTest, TellsOfAFloodWithoutTellingOfEachClient) {
-  constexpr size_t kFlood = 300;
-  StartWith({.workers = Workers::Static(1),
-             .terms = {.rules = *Rules::Parse("deny 127.0.0.0/8", "rules")}},
-            echo_);
-  for (size_t i = 0; i < kFlood; ++i) {
-    Stream denied = Connect();
-    std::array<char, 1> byte;
-    (void)denied.Read(absl::MakeSpan(byte));
-  }
-  EXPECT_EQ(StateOf("turned_away"), kFlood);
-  // A slow machine takes more than a second for this, and has more to say.
-  RunUntil([&] { return events_.size() >= 20; });
-  EXPECT_LT(events_.size(), kFlood / 2);
-  EXPECT_THAT(events_[0], HasSubstr("127.0.0.0/8"));
-  RunFor(absl::Milliseconds(1100));
-  Stream late = Connect();
-  RunUntil([&] {
-    return absl::c_any_of(events_, [](const std::string& event) {
-      return absl::EndsWith(event, " more turned away");
+  for (const Workers& workers :
+       {Workers::Static(1), Workers::ForkAhead(1, 2)}) {
+    constexpr size_t kFlood = 300;
+    StartWith({.workers = workers,
+               .terms = {.rules = *Rules::Parse("deny 127.0.0.0/8", "rules")}},
+              echo_);
+    events_.clear();
+    for (size_t i = 0; i < kFlood; ++i) {
+      Stream denied = Connect();
+      std::array<char, 1> byte;
+      (void)denied.Read(absl::MakeSpan(byte));
+    }
+    RunUntil([&] { return StateOf("turned_away") == kFlood; });
+    // A slow machine takes more than a second for this, and has more to say.
+    RunUntil([&] { return events_.size() >= 20; });
+    EXPECT_LT(events_.size(), kFlood / 2);
+    EXPECT_THAT(events_[0], HasSubstr("127.0.0.0/8"));
+    RunFor(absl::Milliseconds(1100));
+    Stream late = Connect();
+    RunUntil([&] {
+      return absl::c_any_of(events_, [](const std::string& event) {
+        return absl::EndsWith(event, " more turned away");
+      });
     });
-  });
-  DrainNow();
+    DrainNow();
+  }
 }
 
 TEST_F(PreforkTest, BelievesATrustedProxy) {

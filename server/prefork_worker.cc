@@ -2,12 +2,11 @@
 #include "brood/server/prefork_worker.h"
 
 #include <poll.h>
-#include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/time.h>
 #include <unistd.h>
 
-#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
@@ -39,7 +38,7 @@
 #include "brood/server/program_run.h"
 #include "brood/server/source_table.h"
 #include "brood/server/turned_away.h"
-#include "brood/signal/wakeup_fd.h"
+#include "brood/server/worker_doors.h"
 
 namespace brood {
 namespace {
@@ -51,12 +50,12 @@ using Refusal = PreforkMessage::Refusal;
 // How many clients of one listener are served before the others are looked at.
 constexpr int kBatch = 16;
 // How often to look, while draining, whether those on their way have arrived.
-constexpr int kLookAgain = 10;  // Milliseconds.
+constexpr absl::Duration kLookAgain = absl::Milliseconds(10);
+// How long the parent may not know how many have been turned away.
+constexpr absl::Duration kUntold = absl::Seconds(1);
 
 // How long until the next try to send the parent a copy.
 constexpr absl::Duration kShortage = absl::Milliseconds(1);
-
-constexpr uint64_t kBell = ~uint64_t{0};  // What epoll says of it.
 
 int64_t Nanoseconds(const timeval& time) {
   return (int64_t{time.tv_sec} * 1'000'000 + time.tv_usec) * 1'000;
@@ -73,87 +72,70 @@ int64_t Now() { return absl::ToInt64Nanoseconds(MonotonicNow()); }
 PreforkWorker::PreforkWorker(const Share& share, const Task& task)
     : share_(share),
       task_(task),
-      slot_(share.board.slot(task.slot)),
-      flood_(share.terms.flood_threshold) {}
-
-// Every worker has an epoll of its own, and asks for EPOLLEXCLUSIVE: for a
-// client that comes, the kernel goes through those who watch the listener and
-// stops at the first whose owner waits in epoll_wait(2). So where there are
-// thousands, none of them watches while it serves. To wait in accept(2)
-// would do the same with one call less, for one listener; but then only a
-// signal could wake the worker to go.
-bool PreforkWorker::Watch(size_t listener) {
-  epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE,
-                       .data = {.u64 = listener}};
-  return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, share_.listeners[listener].fd(),
-                   &event) == 0;
-}
-
-// To be done before a listener is closed: epoll forgets a descriptor only when
-// its last copy is gone, and the other workers have copies.
-void PreforkWorker::Unwatch(size_t listener) {
-  (void)epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, share_.listeners[listener].fd(),
-                  nullptr);
-}
-
-void PreforkWorker::UnwatchAll() {
-  for (size_t i = 0; i < share_.listeners.size(); ++i) Unwatch(i);
-}
-
-void PreforkWorker::WatchAll() {
-  for (size_t i = 0; i < share_.listeners.size(); ++i) {
-    if (share_.listeners[i].fd() != -1 && !Watch(i)) broken_ = true;
-  }
+      shared_(task.connections == 1 ? own_shared_ : share.board.shared()),
+      slot_(task.connections == 1 ? own_slot_ : share.board.slot(task.slot)),
+      doors_(task.connections == 1
+                 ? static_cast<WorkerDoors&>(
+                       shared_doors_.emplace(std::move(*share.door)))
+                 : own_doors_.emplace(share.listeners, share.bell)) {
+  if (!one_shot()) return;
+  slot_.begun = task.begun;
+  slot_.turned_away = told_turned_away_ = task.turned_away;
+  shared_.draining = task.draining;
+  shared_.handshakes_until = task.handshakes_until;
+  shared_.rules = task.rules;
 }
 
 int PreforkWorker::Run() {
   if (!share_.terms.limits.Apply().ok()) return 1;
-  epoll_ = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
-  epoll_event bell = {.events = EPOLLIN | EPOLLET, .data = {.u64 = kBell}};
-  bool ready = epoll_.valid() && epoll_ctl(epoll_.get(), EPOLL_CTL_ADD,
-                                           share_.bell.fd(), &bell) == 0;
-  for (size_t i = 0; ready && i < share_.listeners.size(); ++i) {
-    ready = Watch(i);
-  }
-  if (!ready) {
-    slot_.trouble = errno;
-    Tell(Kind::kLook);
+  if (const absl::Status opened = doors_.Open(); !opened.ok()) {
+    slot_.trouble = ErrnoOf(opened);
+    TellSlot();
     return 1;
   }
   SetDoing(Doing::kIdle);
-  // Who has one client to serve will be heard of soon enough.
-  if (task_.connections != 1) Tell(Kind::kLook);
+  // Of who has one client to serve, the parent knows.
+  if (!one_shot()) Tell(Kind::kLook);
   // Before it waits it has been where a client will lead it, so that pages are
-  // mapped, and each listener has its reserve.
+  // mapped, and each listener has its reserve. Who accepts once needs none, and
+  // would have to give it back while his client waits.
+  if (one_shot()) {
+    for (Listener& listener : share_.listeners) listener.KeepNoReserve();
+    SaySurely(UniqueFd(), State());  // To nobody.
+  }
   slot_.parties.Set(Address());
   slot_.since = Now();
   for (size_t i = 0; i < share_.listeners.size() && !IsInterrupted(); ++i) {
     LetIn(i);
   }
   while (true) {
-    const PreforkBoard::Shared& shared = share_.board.shared();
-    if (broken_ || shared.stop) return broken_ ? 1 : 0;
-    if (slot_.ending) return 0;
-    if (last_.has_value()) return ServeLast();
-    if (shared.draining) return Drain();
-    if (slot_.retire) return Retire();
-    // Its successor will look before it waits.
-    if (shared.rules != task_.rules) return 0;
-    std::array<epoll_event, 8> events;
-    const int count = RetryOnEintr([&] {
-      return epoll_wait(epoll_.get(), events.data(), events.size(), -1);
-    });
-    for (int i = 0; i < count && !IsInterrupted(); ++i) {
-      if (events[i].data.u64 != kBell) LetIn(events[i].data.u64);
+    if (const std::optional<int> code = Look()) return *code;
+    const bool untold = one_shot() && slot_.turned_away != told_turned_away_;
+    const auto woken = doors_.Wait(untold ? kUntold : absl::InfiniteDuration());
+    for (const size_t listener : woken) {
+      if (IsInterrupted()) break;
+      LetIn(listener);
     }
+    if (untold && woken.empty()) TellNews();
   }
 }
 
+std::optional<int> PreforkWorker::Look() {
+  if (broken_) return 1;
+  if (shared_.stop || slot_.ending) return 0;
+  if (last_.has_value()) return ServeLast();
+  if (shared_.draining) return Drain();
+  if (slot_.retire) return Retire();
+  // Its successor will look before it waits.
+  if (shared_.rules != task_.rules || doors_.called_off()) return 0;
+  return std::nullopt;
+}
+
 bool PreforkWorker::IsInterrupted() const {
-  const PreforkBoard::Shared& shared = share_.board.shared();
-  if (shared.stop || slot_.ending || broken_ || last_.has_value()) return true;
-  return !draining_ &&
-         (shared.draining || slot_.retire || shared.rules != task_.rules);
+  if (shared_.stop || slot_.ending || broken_ || last_.has_value()) return true;
+  return doors_.called_off() ||
+         (!draining_ &&
+          (shared_.draining || slot_.retire || shared_.rules != task_.rules));
 }
 
 bool PreforkWorker::LetIn(size_t listener) {
@@ -242,12 +224,16 @@ void PreforkWorker::TurnAway(Accepted client, Refusal why) {
     message.duration = absl::ToInt64Nanoseconds(entry_->answer.retry_after);
   }
   message.parties.Set(client.peer, std::nullopt, std::nullopt, why_);
-  (void)!write(share_.messages.get(), &message, sizeof(message));
+  if (write(share_.messages.get(), &message, sizeof(message)) ==
+      sizeof(message)) {
+    told_turned_away_ = count;
+  }
 }
 
 void PreforkWorker::CountFlood(const Address& peer, absl::Duration now) {
   const auto source = SourceKey::Of(peer, share_.terms.source_lengths);
-  if (!flood_.Count(source, now)) return;
+  if (!flood_.has_value()) flood_.emplace(share_.terms.flood_threshold);
+  if (!flood_->Count(source, now)) return;
   PreforkMessage message = {.kind = Kind::kFlood,
                             .slot = static_cast<uint32_t>(task_.slot)};
   message.parties.Set(peer);
@@ -255,6 +241,7 @@ void PreforkWorker::CountFlood(const Address& peer, absl::Duration now) {
 }
 
 bool PreforkWorker::Take(Accepted client, size_t listener) {
+  doors_.Accepted(listener);
   Guest guest = {.client = std::move(client),
                  .listener = listener,
                  .local = share_.listeners[listener].address()};
@@ -268,17 +255,17 @@ bool PreforkWorker::Take(Accepted client, size_t listener) {
     return !IsInterrupted();
   }
   ++served_;
-  if (task_.connections == 1) {
+  if (one_shot()) {
     last_.emplace(std::move(guest));
     return false;
   }
-  const bool leaves = share_.board.shared().many;
-  if (leaves) UnwatchAll();
+  const bool leaves = shared_.many;
+  if (leaves) doors_.StepAside();
   Serve(guest);
   (void)guest.client.stream.Close();
   SayClosed();
   LeaveTable();
-  if (leaves) WatchAll();
+  if (leaves && !doors_.StepBack().ok()) broken_ = true;
   if (served_ == task_.connections) {
     slot_.spent = true;
     Tell(Kind::kLook);
@@ -322,7 +309,7 @@ bool PreforkWorker::Show(const Accepted& client) {
       case ETOOMANYREFS:
       case ENOBUFS:
       case ENOMEM:
-        if (share_.board.shared().stop) return false;
+        if (shared_.stop) return false;
         absl::SleepFor(kShortage);
         break;
       default:
@@ -355,6 +342,14 @@ void PreforkWorker::Begin(Guest& guest) {
   if (share_.families != nullptr) Mark(begun);
   slot_.begun.store(begun, std::memory_order_release);
   SetDoing(Doing::kBusy);
+  if (!one_shot()) return;
+  TellNews();
+  int unread = 0;
+  if (share_.counts_idle && ioctl(share_.news->get(), FIONREAD, &unread) == 0 &&
+      static_cast<size_t>(unread) >=
+          task_.most_unread * sizeof(PreforkMessage)) {
+    Tell(Kind::kTooFew);
+  }
 }
 
 // A program has the limits of its worker.
@@ -371,7 +366,11 @@ bool PreforkWorker::RunProgram(Guest& guest) {
   if (!run.ok()) return TellNotStarted(guest, run.status());
   const absl::StatusOr<ProgramRun::End> end =
       run->Run(share_.handler, guest.client.stream, InfoOf(guest),
-               {.on_start = [this](pid_t pid) { slot_.program = pid; },
+               {.on_start =
+                    [this](pid_t pid) {
+                      slot_.program = pid;
+                      if (one_shot()) TellNews();
+                    },
                 .on_shortage =
                     [&](const absl::Status& status) {
                       NoteShortage(ErrnoOf(status), guest.listener);
@@ -391,7 +390,7 @@ bool PreforkWorker::RunProgram(Guest& guest) {
   } else {
     told = TellNotStarted(guest, end.status());
   }
-  if (run->told() && task_.connections != 1) End(told);
+  if (run->told() && !one_shot()) End(told);
   return told;
 }
 
@@ -400,7 +399,7 @@ void PreforkWorker::NoteShortage(int error, size_t listener) {
   if (error == slot_.trouble) return;
   slot_.trouble_at = static_cast<uint32_t>(listener);
   slot_.trouble = error;
-  Tell(Kind::kLook);
+  TellSlot();
 }
 
 void PreforkWorker::End(bool told) {
@@ -452,11 +451,10 @@ void PreforkWorker::TakeUsage(PreforkMessage& message) {
 
 void PreforkWorker::SetDoing(Doing doing) {
   const Doing before = slot_.doing.exchange(doing);
-  if (!share_.counts_idle) return;
-  PreforkBoard::Shared& shared = share_.board.shared();
-  if (doing == Doing::kIdle) ++shared.idle;
-  if (before == Doing::kIdle && --shared.idle < shared.low_water &&
-      !shared.told.exchange(true)) {
+  if (!share_.counts_idle || one_shot()) return;
+  if (doing == Doing::kIdle) ++shared_.idle;
+  if (before == Doing::kIdle && --shared_.idle < shared_.low_water &&
+      !shared_.told.exchange(true)) {
     Tell(Kind::kTooFew);
   }
 }
@@ -467,7 +465,42 @@ void PreforkWorker::Tell(Kind kind) {
                                   .slot = static_cast<uint32_t>(task_.slot)};
   if (write(share_.messages.get(), &message, sizeof(message)) !=
       sizeof(message)) {
-    share_.board.shared().look_at_all = true;
+    shared_.look_at_all = true;
+  }
+}
+
+void PreforkWorker::TellSlot() {
+  if (!one_shot()) return Tell(Kind::kLook);
+  SaySurely(share_.messages, State());
+}
+
+void PreforkWorker::TellNews() {
+  SaySurely(*share_.news, State());
+  told_turned_away_ = slot_.turned_away;
+}
+
+PreforkMessage PreforkWorker::State() const {
+  const bool busy = slot_.doing == Doing::kBusy;
+  return {.kind = Kind::kState,
+          .slot = static_cast<uint32_t>(task_.slot),
+          .listener = busy ? slot_.listener : slot_.trouble_at,
+          .result = slot_.trouble,
+          .pid = slot_.program,
+          .flags = (busy ? PreforkMessage::kBusy : 0) |
+                   (slot_.broken ? PreforkMessage::kBroken : 0) |
+                   (slot_.saw_nobody ? PreforkMessage::kSawNobody : 0),
+          .parties = slot_.parties,
+          .duration = slot_.since,
+          .turned_away = slot_.turned_away};
+}
+
+// The parent reads all when it reads any, and dies with this process.
+void PreforkWorker::SaySurely(const UniqueFd& pipe,
+                              const PreforkMessage& message) {
+  while (write(pipe.get(), &message, sizeof(message)) == -1 &&
+         errno == EAGAIN) {
+    Tell(Kind::kTooFew);
+    (void)PollUntil(pipe.get(), POLLOUT, absl::Now() + kLookAgain);
   }
 }
 
@@ -478,18 +511,11 @@ void PreforkWorker::NoteTrouble(const Listener::Batch& batch, size_t listener) {
     broken_ = error != 0 && !batch.pause.has_value();
     slot_.broken = broken_;
     slot_.trouble = error;
-    Tell(Kind::kLook);
+    TellSlot();
   }
-  if (batch.pause.has_value()) Pause(*batch.pause);
-}
-
-void PreforkWorker::Pause(absl::Duration time) {
-  UnwatchAll();
-  epoll_event bell;
-  (void)epoll_wait(epoll_.get(), &bell, 1,
-                   static_cast<int>(absl::ToInt64Milliseconds(
-                       absl::Ceil(time, absl::Milliseconds(1)))));
-  WatchAll();
+  if (!batch.pause.has_value()) return;
+  if (!doors_.Pause(*batch.pause).ok()) broken_ = true;
+  doors_.Accepted(listener);  // Somebody is there still.
 }
 
 // From here on it is like a child of fork_per_connection.h: it has its
@@ -497,13 +523,12 @@ void PreforkWorker::Pause(absl::Duration time) {
 int PreforkWorker::ServeLast() {
   Begin(*last_);
   for (Listener& listener : share_.listeners) (void)listener.Close();
-  (void)epoll_.Close();
+  doors_.Leave();
   if (share_.copies != nullptr) (void)share_.copies->Close();
-  (void)close(share_.bell.fd());
   // A program has nothing of this anyway, and its end is to be told.
   if (share_.handler.program().has_value()) return RunProgram(*last_) ? 0 : 1;
   (void)share_.messages.Close();
-  share_.board.Unmap();
+  (void)share_.news->Close();
   if (share_.sources != nullptr) share_.sources->Unmap();
   return share_.handler.Handle(last_->client.stream, InfoOf(*last_));
 }
@@ -512,7 +537,7 @@ int PreforkWorker::ServeLast() {
 // So it takes one that waits, if there is any.
 int PreforkWorker::Retire() {
   for (size_t i = 0; i < share_.listeners.size(); ++i) {
-    Unwatch(i);
+    doors_.Unwatch(i);
     if (LetIn(i)) break;
   }
   return 0;
@@ -524,17 +549,17 @@ int PreforkWorker::Retire() {
 int PreforkWorker::Drain() {
   draining_ = true;
   for (Listener& listener : share_.listeners) (void)listener.Drain();
-  while (true) {
+  while (!doors_.called_off()) {
     bool open = false;
     for (size_t i = 0; i < share_.listeners.size(); ++i) {
       Listener& listener = share_.listeners[i];
       if (listener.fd() == -1) continue;
       LetIn(i);
-      if (broken_ || share_.board.shared().stop) return broken_ ? 1 : 0;
-      if (slot_.ending) return 0;
+      if (broken_) return 1;
+      if (shared_.stop || slot_.ending) return 0;
       if (last_.has_value()) return ServeLast();
       if (IsDrained(listener)) {
-        Unwatch(i);
+        doors_.Unwatch(i);
         (void)listener.Close();
       } else {
         open = true;
@@ -542,17 +567,18 @@ int PreforkWorker::Drain() {
     }
     if (!open) {
       slot_.saw_nobody = true;
+      if (one_shot()) TellSlot();
       return 0;
     }
-    epoll_event event;
-    (void)epoll_wait(epoll_.get(), &event, 1, kLookAgain);
+    (void)doors_.Wait(kLookAgain);
   }
+  return 0;
 }
 
 bool PreforkWorker::IsDrained(const Listener& listener) const {
   if (listener.Drained().value_or(false)) return true;
   // Handshakes that do not end, or of which the kernel does not tell.
-  return Now() >= share_.board.shared().handshakes_until &&
+  return Now() >= shared_.handshakes_until &&
          !PollUntil(listener.fd(), POLLIN, absl::InfinitePast())
               .value_or(false);
 }

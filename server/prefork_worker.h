@@ -19,11 +19,16 @@
 // Of the workers that wait, the kernel wakes one for each client. If the parent
 // watches connections, it is sent a copy of each, and told when it is closed.
 //
+// A worker that serves one client only (`connections` is 1) is made to be left:
+// its client waits until it has nothing of the server's any more. So it has no
+// copy of the board, which the parent keeps for it, and says by pipe what
+// happens; see PreforkMessage::kState. It is called off by SIGURG.
+//
 // Ownership: borrows all it is given. Errors: what accept says is told to the
 // parent; the exit code says only whether the worker went in order.
 //
-// Threads: one. Signals: none. Fork: see above.
-// Rests on: epoll(7) with EPOLLEXCLUSIVE (Linux 4.5), listener.h.
+// Threads: one. Signals: none, but SIGURG until such a worker has its client.
+// Fork: see above. Rests on: worker_doors.h, listener.h.
 #ifndef BROOD_SERVER_PREFORK_WORKER_H_
 #define BROOD_SERVER_PREFORK_WORKER_H_
 
@@ -45,11 +50,13 @@
 #include "brood/proc/limits.h"
 #include "brood/proc/unique_fd.h"
 #include "brood/server/admission.h"
+#include "brood/server/common_door.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/flood_guard.h"
 #include "brood/server/prefork_board.h"
 #include "brood/server/rules.h"
 #include "brood/server/source_table.h"
+#include "brood/server/worker_doors.h"
 #include "brood/signal/wakeup_fd.h"
 
 namespace brood {
@@ -84,6 +91,10 @@ class PreforkWorker {
     // Rung when there is something new on the board. Nobody takes the wake-ups:
     // each one is an edge, for everyone.
     WakeupFd& bell;
+    // For workers that serve one client only: where they wait instead, and a
+    // pipe like `messages` of which nobody is woken by what is in it.
+    CommonDoor* door = nullptr;
+    UniqueFd* news = nullptr;
     const Terms& terms;
     // Where copies of the connections go, if somebody wants them.
     Stream* copies = nullptr;
@@ -104,6 +115,14 @@ class PreforkWorker {
     // What the board says of rules when the worker is forked. Read in the
     // parent: by the time the child looks, they may be others than its own.
     uint64_t rules = 0;
+    // The others are for a worker that serves one client only. What the board
+    // says of its slot, and whether the server drains.
+    uint64_t begun = 0;
+    uint64_t turned_away = 0;
+    bool draining = false;
+    int64_t handshakes_until = 0;
+    // With so much news unread, the parent is to be woken.
+    size_t most_unread = 1;
   };
 
   PreforkWorker(const Share& share, const Task& task);
@@ -122,12 +141,11 @@ class PreforkWorker {
     Address local = {};
   };
 
-  bool Watch(size_t listener);
-  void Unwatch(size_t listener);
-  // All that are open.
-  void UnwatchAll();
-  void WatchAll();
+  bool one_shot() const { return task_.connections == 1; }
+  // Whether it is to look at something else than clients.
   bool IsInterrupted() const;
+  // What becomes of the worker then: its exit code, if it ends.
+  std::optional<int> Look();
   // Serves whoever waits at a listener. Whether there was anybody.
   bool LetIn(size_t listener);
   // Serves one client. Whether another is wanted.
@@ -162,16 +180,27 @@ class PreforkWorker {
   int Retire();
   int Drain();
   bool IsDrained(const Listener& listener) const;
-  // Keeps away from all listeners for so long.
-  void Pause(absl::Duration time);
   void Tell(PreforkMessage::Kind kind);
+  // That something in its slot is new: what, if there is no board. Where nobody
+  // has to be woken for it, it is only news.
+  void TellSlot();
+  void TellNews();
+  PreforkMessage State() const;
+  // Waits for room, which the parent makes.
+  void SaySurely(const UniqueFd& pipe, const PreforkMessage& message);
   void NoteTrouble(const Listener::Batch& batch, size_t listener);
   void SetDoing(PreforkBoard::Doing doing);
 
   Share share_;
   const Task task_;
+  // Of a worker that has no board.
+  PreforkBoard::Shared own_shared_ = {};
+  PreforkBoard::Slot own_slot_ = {};
+  PreforkBoard::Shared& shared_;
   PreforkBoard::Slot& slot_;
-  UniqueFd epoll_;
+  std::optional<OwnDoors> own_doors_;
+  std::optional<SharedDoors> shared_doors_;
+  WorkerDoors& doors_;
   uint64_t served_ = 0;
   std::optional<Guest> last_;
   bool draining_ = false;
@@ -181,7 +210,9 @@ class PreforkWorker {
   // In the second that began last, of those turned away.
   absl::Duration telling_since_ = -absl::InfiniteDuration();
   int told_ = 0;
-  FloodGuard flood_;
+  // Once there is something to count.
+  std::optional<FloodGuard> flood_;
+  uint64_t told_turned_away_ = 0;
   bool by_proxy_ = false;  // The last client, or one that was to say for whom.
   std::string why_;        // What was wrong with what its proxy said.
   // What the process had used when the last connection ended, in nanoseconds.
