@@ -202,6 +202,7 @@ std::vector<Contender> AllContenders() {
              "--max_workers=32768"}),
       Floor("fork", Design::kFork),
       Floor("textbook", Design::kFork),
+      Floor("ahead", Design::kFork),
       SaysVersion(
           "-V",
           Peer("socat", "socat", Design::kFork,
