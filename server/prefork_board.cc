@@ -32,6 +32,11 @@ static_assert(std::atomic<bool>::is_always_lock_free);
 static_assert(std::has_unique_object_representations_v<PreforkMessage>);
 static_assert(std::has_unique_object_representations_v<PreforkCopy>);
 
+// Each begins with a cache line of its own.
+constexpr size_t CacheLinesOf(size_t size) { return (size + 63) / 64 * 64; }
+constexpr size_t kOfShared = CacheLinesOf(sizeof(PreforkBoard::Shared));
+constexpr size_t kOfSlot = CacheLinesOf(sizeof(PreforkBoard::Slot));
+
 Address AddressIn(std::string_view bytes) {
   sockaddr_storage storage = {};
   std::memcpy(&storage, bytes.data(), std::min(bytes.size(), sizeof(storage)));
@@ -45,7 +50,7 @@ Address AddressIn(std::string_view bytes) {
 // Zeroes are the state in which all begins. Pages that no worker has come to
 // cost nothing.
 absl::StatusOr<PreforkBoard> PreforkBoard::Create(size_t slots) {
-  const size_t size = sizeof(Shared) + slots * sizeof(Slot);
+  const size_t size = kOfShared + slots * kOfSlot;
   void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE,
                       MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) {
@@ -55,9 +60,8 @@ absl::StatusOr<PreforkBoard> PreforkBoard::Create(size_t slots) {
 }
 
 PreforkBoard::Slot& PreforkBoard::slot(size_t i) const {
-  static_assert(sizeof(Shared) % alignof(Slot) == 0);
-  return reinterpret_cast<Slot*>(static_cast<char*>(memory_) +
-                                 sizeof(Shared))[i];
+  return *reinterpret_cast<Slot*>(static_cast<char*>(memory_) + kOfShared +
+                                  i * kOfSlot);
 }
 
 PreforkBoard::~PreforkBoard() {

@@ -77,8 +77,9 @@ class PreforkBoard {
   enum class Doing : uint32_t { kStarting, kIdle, kBusy };
 
   // Of one worker: what the parent reads of a crowd of them is in the first
-  // cache line of each.
-  struct alignas(64) Slot {
+  // cache line of each. A worker that has no copy of the board has one of these
+  // on its stack, so neither this nor Shared asks for an alignment of its own.
+  struct Slot {
     // Written by the worker.
     std::atomic<Doing> doing;
     std::atomic<uint32_t> listener;    // By which its client came in.
@@ -104,7 +105,7 @@ class PreforkBoard {
 
   struct Shared {
     // Written by the parent.
-    alignas(64) std::atomic<bool> draining;
+    std::atomic<bool> draining;
     std::atomic<bool> stop;  // Take no client any more.
     // Whoever was forked with other rules than these is to go.
     std::atomic<uint64_t> rules;
@@ -112,9 +113,11 @@ class PreforkBoard {
     std::atomic<int32_t> low_water;
     // There are so many workers that who serves is not to watch the doors.
     std::atomic<bool> many;
+    // So that what follows is in another cache line.
+    std::array<char, 64> apart;
     // Written by all. How many workers are idle, where spares are wanted; a
     // worker that is killed may leave it one off.
-    alignas(64) std::atomic<int32_t> idle;
+    std::atomic<int32_t> idle;
     // The parent has been told that there are too few.
     std::atomic<bool> told;
     // A message could not be sent: the parent is to look at every slot.
