@@ -75,4 +75,22 @@ void CommonDoor::LookAgain(size_t listener) {
   (void)epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, listeners_[listener], &event);
 }
 
+// Of what is on the list of those that are ready, nobody is told by that. It
+// stays there if who was woken for it was killed before he looked.
+void CommonDoor::LookEverywhereAgain() {
+  for (size_t i = 0; i < listeners_.size(); ++i) {
+    if (!Wait(absl::ZeroDuration()).has_value()) break;
+  }
+  for (size_t i = 0; i < listeners_.size(); ++i) LookAgain(i);
+}
+
+// Level-triggered: whoever is woken wakes the next.
+absl::Status CommonDoor::Close(int readable) {
+  epoll_event event = {.events = EPOLLIN, .data = {.u64 = kClosing}};
+  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, readable, &event) == -1) {
+    return ErrnoStatus(errno, "close a common door");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace brood

@@ -22,7 +22,8 @@
 //
 // Two clients may come before the first who was woken has looked. So whoever
 // has accepted says LookAgain(), and wakes the next if one is left; and if
-// somebody has ended who may have been woken, the owner says so for him.
+// somebody has ended who may have been woken, the owner says
+// LookEverywhereAgain() for him.
 //
 // Readiness: none of its own; Wait() is the way to wait.
 //
@@ -32,7 +33,7 @@
 //
 // Threads: any. Signals: Wait() lets in what its caller blocks, if asked, and
 // ends with it. Fork: that is what it is for; a child that has its client says
-// Close(). Rests on: epoll(7) with EPOLLET, epoll_pwait(2).
+// Leave(). Rests on: epoll(7) with EPOLLET, epoll_pwait(2).
 #ifndef BROOD_SERVER_COMMON_DOOR_H_
 #define BROOD_SERVER_COMMON_DOOR_H_
 
@@ -41,6 +42,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
@@ -55,6 +57,9 @@ class CommonDoor {
   static absl::StatusOr<CommonDoor> Create(
       absl::Span<const Listener> listeners);
 
+  // What Wait() says to everybody after Close().
+  static constexpr size_t kClosing = ~size_t{0};
+
   // Blocks until somebody may be at a listener, and says which; nullopt if a
   // signal or the end of `timeout` came first. While it waits the caller blocks
   // `blocked` and nothing else; by default what it blocks anyway.
@@ -64,10 +69,16 @@ class CommonDoor {
 
   // Wakes one who waits if there is a client at this listener.
   void LookAgain(size_t listener);
+  void LookEverywhereAgain();
+
+  // Whoever waits, or will, is told kClosing from now on, beside what else
+  // there is. `readable` is a descriptor that remains so.
+  absl::Status Close(int readable);
 
   // Borrowed.
   int fd() const { return epoll_.get(); }
-  void Close() { (void)epoll_.Close(); }
+  // For a child that has its client.
+  void Leave() { (void)epoll_.Close(); }
 
  private:
   CommonDoor(UniqueFd epoll, std::vector<int> listeners)

@@ -22,6 +22,7 @@
 #include "brood/proc/fork.h"
 #include "brood/signal/action.h"
 #include "brood/signal/mask.h"
+#include "brood/signal/wakeup_fd.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -133,8 +134,42 @@ TEST_F(CommonDoorTest, WakesAnotherForAClientWhoseWaiterHasEnded) {
   ASSERT_THAT(status, IsOk());
   ASSERT_TRUE(status->success());
   EXPECT_EQ(door_->Wait(kNow), std::nullopt);
-  door_->LookAgain(0);
+  door_->LookEverywhereAgain();
   EXPECT_THAT(door_->Wait(kNow), Optional(Eq(0)));
+  EXPECT_EQ(door_->Wait(kNow), std::nullopt);
+}
+
+TEST_F(CommonDoorTest, LooksEverywhereAgainWhetherOrNotSomebodyHasLooked) {
+  const Stream first = Come(0);
+  const Stream second = Come(1);
+  door_->LookEverywhereAgain();
+  EXPECT_TRUE(door_->Wait(kNow).has_value());
+  EXPECT_TRUE(door_->Wait(kNow).has_value());
+  EXPECT_EQ(door_->Wait(kNow), std::nullopt);
+}
+
+TEST_F(CommonDoorTest, TellsEverybodyThatItCloses) {
+  absl::StatusOr<WakeupFd> bell = WakeupFd::Create();
+  ASSERT_THAT(bell, IsOk());
+  std::vector<Child> waiting;
+  for (int i = 0; i < 5; ++i) {
+    absl::StatusOr<Child> child =
+        Fork({.parent_death_signal = SIGKILL}, [this] {
+          return door_->Wait(absl::InfiniteDuration()) == CommonDoor::kClosing
+                     ? 0
+                     : 1;
+        });
+    ASSERT_THAT(child, IsOk());
+    waiting.push_back(*std::move(child));
+  }
+  bell->Wake();
+  ASSERT_THAT(door_->Close(bell->fd()), IsOk());
+  for (Child& child : waiting) {
+    const absl::StatusOr<ExitStatus> status = child.Wait();
+    ASSERT_THAT(status, IsOk());
+    EXPECT_TRUE(status->success()) << status->ToString();
+  }
+  EXPECT_THAT(door_->Wait(kNow), Optional(Eq(CommonDoor::kClosing)));
 }
 
 volatile std::sig_atomic_t told = 0;

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
@@ -61,10 +62,6 @@ namespace {
 
 using Doing = PreforkBoard::Doing;
 using Kind = PreforkMessage::Kind;
-
-// How long to wait, while draining, for those on their way: a second is when a
-// lost packet is sent again.
-constexpr absl::Duration kHandshakes = absl::Seconds(3);
 
 // What the pipe is to hold: about two thousand messages. Who may not have so
 // much gets less.
@@ -264,6 +261,7 @@ void Prefork::Decide() {
       start_fails_ = false;
       TellTrouble(absl::OkStatus());
     }
+    if (!actions.retire.empty()) CatchUp();
     for (const size_t slot : actions.retire) CallOff(slot);
     if (!actions.retire.empty()) bell_.Wake();
     if (actions.wake.has_value()) WakeAt(*actions.wake);
@@ -341,6 +339,7 @@ absl::Status Prefork::StartWorker(const WorkerPolicy::Start& start) {
   worker.called_off = false;
   if (one_each_.has_value()) {
     on_board.program = 0;
+    on_board.state = 0;
     on_board.doing = Doing::kIdle;
     ++board_.shared().idle;
   }
@@ -356,6 +355,12 @@ absl::Status Prefork::StartWorker(const WorkerPolicy::Start& start) {
     }
     LetGo(worker);
     if (sources_.has_value()) sources_->Leave(slot);
+    if (one_each_.has_value()) {
+      if (on_board.doing.exchange(Doing::kStarting) == Doing::kIdle) {
+        --board_.shared().idle;
+      }
+      LookAtDoorsAgain();
+    }
     return s;
   }
   return absl::OkStatus();
@@ -407,22 +412,21 @@ void Prefork::CallAll() {
     bell_.Wake();
     return;
   }
+  CatchUp();
   for (size_t slot = 0; slot < workers_.size(); ++slot) CallOff(slot);
 }
 
 void Prefork::LookAtDoorsAgain() {
-  if (!one_each_.has_value()) {
+  if (one_each_.has_value()) {
+    one_each_->door.LookEverywhereAgain();
+  } else {
     bell_.Wake();
-    return;
   }
-  for (size_t i = 0; i < listeners_.size(); ++i) one_each_->door.LookAgain(i);
 }
 
 void Prefork::CallOff(size_t slot) {
   board_.slot(slot).retire = true;
-  if (!one_each_.has_value()) return;
-  ReadNews();
-  if (board_.slot(slot).doing != Doing::kIdle) return;
+  if (!one_each_.has_value() || board_.slot(slot).doing != Doing::kIdle) return;
   if (!reaper_.SignalGroup(workers_[slot].pid, SIGURG).ok()) return;
   workers_[slot].called_off = true;
   CallOffAgainSoon();
@@ -432,6 +436,7 @@ void Prefork::CallOffAgainSoon() {
   if (std::exchange(calling_off_, true)) return;
   loop_->CallAfter(kCallAgain, [this] {
     calling_off_ = false;
+    CatchUp();
     for (size_t slot = 0; slot < workers_.size(); ++slot) {
       if (workers_[slot].called_off) CallOff(slot);
     }
@@ -453,7 +458,7 @@ uint64_t Prefork::InProgress(size_t slot) const {
 }
 
 size_t Prefork::active() const {
-  ReadNews();
+  CatchUp();
   uint64_t active = 0;
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
     active += InProgress(slot);
@@ -525,7 +530,15 @@ absl::Status Prefork::LookAtNews() {
   return absl::OkStatus();
 }
 
-// For all who want to know how things stand, and do not tell the policy.
+// The pipe of messages wakes this process, and who reads it looks at the news.
+void Prefork::CatchUp() const {
+  ReadNews();
+  if (news_of_.empty()) return;
+  const PreforkMessage look = {.kind = Kind::kLook,
+                               .slot = static_cast<uint32_t>(news_of_.front())};
+  (void)!write(messages_out_.get(), &look, sizeof(look));
+}
+
 void Prefork::ReadNews() const {
   if (!one_each_.has_value()) return;
   std::array<PreforkMessage, 16> messages;
@@ -557,7 +570,8 @@ absl::Status Prefork::Obey(const PreforkMessage& message) {
     case Kind::kLook:
       return LookAt(slot);
     case Kind::kTooFew:
-      return LookAtAll();
+      // Without a board, it is the news that tell which.
+      return one_each_.has_value() ? absl::OkStatus() : LookAtAll();
     case Kind::kEnded:
       Record(message);
       break;
@@ -580,7 +594,8 @@ void Prefork::TellTurnedAway(const PreforkMessage& message) {
   const uint64_t before =
       std::exchange(worker.turned_away, message.turned_away);
   if (one_each_.has_value()) {
-    board_.slot(message.slot).turned_away = message.turned_away;
+    std::atomic<uint64_t>& on_board = board_.slot(message.slot).turned_away;
+    on_board = std::max<uint64_t>(on_board, message.turned_away);
   }
   if (message.turned_away > before + 1) {
     turned_away_.Count(message.turned_away - before - 1);
@@ -875,9 +890,12 @@ void Prefork::Drain(absl::AnyInvocable<void()> done) {
   for (Listener& listener : listeners_) (void)listener.Drain();
   PreforkBoard::Shared& shared = board_.shared();
   shared.handshakes_until =
-      absl::ToInt64Nanoseconds(MonotonicNow() + kHandshakes);
+      absl::ToInt64Nanoseconds(MonotonicNow() + PreforkWorker::kHandshakes);
   shared.draining = true;
-  CallAll();
+  bell_.Wake();
+  if (one_each_.has_value() && !one_each_->door.Close(bell_.fd()).ok()) {
+    CallAll();  // Whoever comes next knows.
+  }
 }
 
 void Prefork::SignalHandlers(int signo, EndCause cause) {
@@ -984,6 +1002,7 @@ void Prefork::LetGo(Worker& worker) {
 // next. So it is told first not to, and then looked at: if it still has this
 // one, it will see what it was told before it takes another.
 void Prefork::End(size_t slot, uint64_t number, const Ended& ended) {
+  CatchUp();
   Worker& worker = workers_[slot];
   PreforkBoard::Slot& on_board = board_.slot(slot);
   if (worker.ended.has_value() || on_board.begun != number ||
@@ -1015,7 +1034,7 @@ void Prefork::TickSoon() {
 }
 
 void Prefork::Tick() {
-  ReadNews();
+  CatchUp();
   const absl::Duration now = MonotonicNow();
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
     Worker& worker = workers_[slot];
@@ -1077,7 +1096,7 @@ size_t Prefork::ChangeCapacity(int by) {
 }
 
 std::vector<LogField> Prefork::State() const {
-  ReadNews();
+  CatchUp();
   uint64_t idle = 0;
   uint64_t unreported = 0;
   for (size_t slot = 0; slot < workers_.size(); ++slot) {
@@ -1143,7 +1162,7 @@ std::string Prefork::Explain(const Address& peer) const {
 
 // By the board: the policy hears of some only when it must.
 std::string Prefork::WhatWorkersWouldDo(const SourceKey& source) const {
-  ReadNews();
+  CatchUp();
   size_t busy = 0;
   for (size_t slot = 0; slot < policy_.slots(); ++slot) {
     const WorkerPolicy::State state = policy_.state(slot);

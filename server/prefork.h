@@ -220,9 +220,10 @@ class Prefork : public ProcessModel {
   void CallOff(size_t slot);
   void CallOffAgainSoon();
   // Puts on the board what has been told without waking anybody; and tells the
-  // policy.
+  // policy, at once or, for who only asks, soon.
   void ReadNews() const;
   absl::Status LookAtNews();
+  void CatchUp() const;
   absl::Status ReadMessages();
   absl::Status Obey(const PreforkMessage& message);
   void TellTurnedAway(const PreforkMessage& message);

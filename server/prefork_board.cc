@@ -75,11 +75,14 @@ void PreforkBoard::KeepFromChildren() const {
 
 void PreforkBoard::Note(const PreforkMessage& message) const {
   Slot& of_worker = slot(message.slot);
+  of_worker.turned_away =
+      std::max<uint64_t>(of_worker.turned_away, message.turned_away);
+  if (message.state < of_worker.state) return;
+  of_worker.state = message.state;
   of_worker.trouble = message.result;
   of_worker.trouble_at = message.listener;
   of_worker.broken = (message.flags & PreforkMessage::kBroken) != 0;
   of_worker.saw_nobody = (message.flags & PreforkMessage::kSawNobody) != 0;
-  of_worker.turned_away = message.turned_away;
   of_worker.program = message.pid;
   if ((message.flags & PreforkMessage::kBusy) == 0) return;
   of_worker.listener = message.listener;

@@ -97,6 +97,8 @@ class PreforkBoard {
     std::atomic<bool> retire;
     // Its connection is being ended, and it with it: it takes no other.
     std::atomic<bool> ending;
+    // The last kState that was noted.
+    std::atomic<int64_t> state;
     // By the worker again.
     std::atomic<int32_t> program;  // The pid of its program; 0 for none.
     // Who its client is. To be read once the worker is dead.
@@ -190,9 +192,11 @@ struct PreforkMessage {
   uint32_t flags = 0;
   // Of kProxy, the text says what was wrong.
   PreforkParties parties = {};
-  // These three in nanoseconds. Of kTurnedAway how long until it may again, of
+  // Durations in nanoseconds. Of kTurnedAway how long until it may again, of
   // kState since when.
   int64_t duration = 0;
+  // Of kState how many of them the worker has sent: they come by two pipes.
+  int64_t state = 0;
   int64_t user_time = 0;
   int64_t system_time = 0;
   int64_t max_resident_bytes = 0;

@@ -487,6 +487,19 @@ TEST_F(PreforkTest, ReplacesWorkersThatHaveServedTheirNumber) {
   DrainNow();
 }
 
+// Some are to serve 1, some 2 and some 3.
+TEST_F(PreforkTest, ReplacesWorkersAfterNumbersAsSmallAsThereAre) {
+  Workers workers = Workers::Static(2);
+  workers.connections_per_worker = 2;
+  Start(workers, obedient_);
+  for (int i = 0; i < 30; ++i) ServeOne("exit 3");
+  EXPECT_THAT(events_, IsEmpty());
+  for (const ConnectionRecord& end : ends_) {
+    EXPECT_EQ(end.status, ExitStatus::Exited(3));
+  }
+  DrainNow();
+}
+
 TEST_F(PreforkTest, ReplacesACrashedWorkerLaterAndServesByTheOthersMeanwhile) {
   Start(Workers::Static(2), obedient_);
   // One worker is kept busy, so that it is the other that crashes.
@@ -744,6 +757,26 @@ TEST_F(PreforkTest, ServesOnWithWhatWorkersThereAreWhenNoneCanBeForked) {
     DrainNow();
     model_.reset();
     return HasFailure() ? 6 : 0;
+  });
+  ASSERT_THAT(all, IsOk());
+  EXPECT_EQ(*all->Wait(), ExitStatus::Exited(0));
+}
+
+TEST_F(PreforkTest, DrainsWithWhatSparesThereAreWhenNoneCanBeForked) {
+  absl::StatusOr<Child> all = Fork({}, [this] {
+    Start(Workers::ForkAhead(3, 6), obedient_);
+    RunUntil([&] { return StateOf("idle") == 3; });
+    DenySyscalls({SYS_clone3, SYS_clone, SYS_fork, SYS_vfork}, EAGAIN);
+    std::vector<Stream> clients;
+    for (int i = 0; i < 2; ++i) {
+      clients.push_back(Connect());
+      (void)clients.back().WriteAll("exit 3");
+    }
+    DrainNow();
+    for (const ConnectionRecord& end : ends_) {
+      if (end.status != ExitStatus::Exited(3)) return 1;
+    }
+    return HasFailure() || ends_.size() != 2 ? 1 : 0;
   });
   ASSERT_THAT(all, IsOk());
   EXPECT_EQ(*all->Wait(), ExitStatus::Exited(0));

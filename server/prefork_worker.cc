@@ -72,12 +72,11 @@ int64_t Now() { return absl::ToInt64Nanoseconds(MonotonicNow()); }
 PreforkWorker::PreforkWorker(const Share& share, const Task& task)
     : share_(share),
       task_(task),
-      shared_(task.connections == 1 ? own_shared_ : share.board.shared()),
-      slot_(task.connections == 1 ? own_slot_ : share.board.slot(task.slot)),
-      doors_(task.connections == 1
-                 ? static_cast<WorkerDoors&>(
-                       shared_doors_.emplace(std::move(*share.door)))
-                 : own_doors_.emplace(share.listeners, share.bell)) {
+      shared_(one_shot() ? own_shared_ : share.board.shared()),
+      slot_(one_shot() ? own_slot_ : share.board.slot(task.slot)),
+      doors_(one_shot() ? static_cast<WorkerDoors&>(
+                              shared_doors_.emplace(std::move(*share.door)))
+                        : own_doors_.emplace(share.listeners, share.bell)) {
   if (!one_shot()) return;
   slot_.begun = task.begun;
   slot_.turned_away = told_turned_away_ = task.turned_away;
@@ -124,6 +123,9 @@ std::optional<int> PreforkWorker::Look() {
   if (broken_) return 1;
   if (shared_.stop || slot_.ending) return 0;
   if (last_.has_value()) return ServeLast();
+  if (doors_.closing() && !shared_.draining.exchange(true)) {
+    shared_.handshakes_until = Now() + absl::ToInt64Nanoseconds(kHandshakes);
+  }
   if (shared_.draining) return Drain();
   if (slot_.retire) return Retire();
   // Its successor will look before it waits.
@@ -479,7 +481,7 @@ void PreforkWorker::TellNews() {
   told_turned_away_ = slot_.turned_away;
 }
 
-PreforkMessage PreforkWorker::State() const {
+PreforkMessage PreforkWorker::State() {
   const bool busy = slot_.doing == Doing::kBusy;
   return {.kind = Kind::kState,
           .slot = static_cast<uint32_t>(task_.slot),
@@ -491,6 +493,7 @@ PreforkMessage PreforkWorker::State() const {
                    (slot_.saw_nobody ? PreforkMessage::kSawNobody : 0),
           .parties = slot_.parties,
           .duration = slot_.since,
+          .state = ++states_told_,
           .turned_away = slot_.turned_away};
 }
 

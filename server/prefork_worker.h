@@ -19,7 +19,7 @@
 // Of the workers that wait, the kernel wakes one for each client. If the parent
 // watches connections, it is sent a copy of each, and told when it is closed.
 //
-// A worker that serves one client only (`connections` is 1) is made to be left:
+// Where all workers serve one client only, each is made to be left:
 // its client waits until it has nothing of the server's any more. So it has no
 // copy of the board, which the parent keeps for it, and says by pipe what
 // happens; see PreforkMessage::kState. It is called off by SIGURG.
@@ -81,6 +81,10 @@ class PreforkWorker {
     // See FloodGuard. Each worker counts those whom it turns away itself.
     uint32_t flood_threshold = FloodGuard::kDefaultThreshold;
   };
+  // How long to wait, while draining, for those on their way: a second is when
+  // a lost packet is sent again.
+  static constexpr absl::Duration kHandshakes = absl::Seconds(3);
+
   // What all workers have in common.
   struct Share {
     std::vector<Listener>& listeners;
@@ -91,7 +95,7 @@ class PreforkWorker {
     // Rung when there is something new on the board. Nobody takes the wake-ups:
     // each one is an edge, for everyone.
     WakeupFd& bell;
-    // For workers that serve one client only: where they wait instead, and a
+    // Where all workers serve one client only: where they wait instead, and a
     // pipe like `messages` of which nobody is woken by what is in it.
     CommonDoor* door = nullptr;
     UniqueFd* news = nullptr;
@@ -115,8 +119,8 @@ class PreforkWorker {
     // What the board says of rules when the worker is forked. Read in the
     // parent: by the time the child looks, they may be others than its own.
     uint64_t rules = 0;
-    // The others are for a worker that serves one client only. What the board
-    // says of its slot, and whether the server drains.
+    // The others are for a worker that has no copy of the board: what it says of
+    // its slot, and whether the server drains.
     uint64_t begun = 0;
     uint64_t turned_away = 0;
     bool draining = false;
@@ -141,7 +145,8 @@ class PreforkWorker {
     Address local = {};
   };
 
-  bool one_shot() const { return task_.connections == 1; }
+  // Whether it is to be left by who gets a client.
+  bool one_shot() const { return share_.door != nullptr; }
   // Whether it is to look at something else than clients.
   bool IsInterrupted() const;
   // What becomes of the worker then: its exit code, if it ends.
@@ -185,7 +190,7 @@ class PreforkWorker {
   // has to be woken for it, it is only news.
   void TellSlot();
   void TellNews();
-  PreforkMessage State() const;
+  PreforkMessage State();
   // Waits for room, which the parent makes.
   void SaySurely(const UniqueFd& pipe, const PreforkMessage& message);
   void NoteTrouble(const Listener::Batch& batch, size_t listener);
@@ -213,6 +218,7 @@ class PreforkWorker {
   // Once there is something to count.
   std::optional<FloodGuard> flood_;
   uint64_t told_turned_away_ = 0;
+  int64_t states_told_ = 0;
   bool by_proxy_ = false;  // The last client, or one that was to say for whom.
   std::string why_;        // What was wrong with what its proxy said.
   // What the process had used when the last connection ended, in nanoseconds.

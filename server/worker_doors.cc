@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
 #include <optional>
 #include <utility>
 
@@ -113,10 +114,24 @@ absl::Status SharedDoors::Open() {
   return absl::OkStatus();
 }
 
+// What is pending is let in only by a wait that finds nobody, which in a flood
+// may take long.
 absl::InlinedVector<size_t, 8> SharedDoors::Wait(absl::Duration timeout) {
+  constexpr timespec kNow = {};
+  const sigset_t urgent = SignalSet({SIGURG}).native();
   absl::InlinedVector<size_t, 8> woken;
+  if (sigtimedwait(&urgent, nullptr, &kNow) == SIGURG) called_off_by_signal = 1;
+  if (called_off()) return woken;
+  if (closing_) {  // Which the door would say again, at once.
+    (void)Pause(timeout);
+    return woken;
+  }
   const std::optional<size_t> at = door_.Wait(timeout, mask_->previous());
-  if (at.has_value()) woken.push_back(*at);
+  if (at == CommonDoor::kClosing) {
+    closing_ = true;
+  } else if (at.has_value()) {
+    woken.push_back(*at);
+  }
   return woken;
 }
 
@@ -125,13 +140,14 @@ bool SharedDoors::called_off() const { return called_off_by_signal != 0; }
 absl::Status SharedDoors::Pause(absl::Duration time) {
   const timespec timeout = absl::ToTimespec(time);
   const sigset_t mask = mask_->previous().native();
-  (void)ppoll(nullptr, 0, &timeout, &mask);
+  (void)ppoll(nullptr, 0, time == absl::InfiniteDuration() ? nullptr : &timeout,
+              &mask);
   return absl::OkStatus();
 }
 
 // The action goes first: what is pending then strikes nobody.
 void SharedDoors::Leave() {
-  door_.Close();
+  door_.Leave();
   action_.reset();
   mask_.reset();
 }

@@ -61,8 +61,10 @@ class WorkerDoors {
   // Blocks until somebody may be at one of the listeners, and says at which;
   // none if there is something else to look at, or `timeout` is over.
   virtual absl::InlinedVector<size_t, 8> Wait(absl::Duration timeout) = 0;
-  // Whether it was; for OwnDoors the caller has to know what the bell means.
+  // Whether it was, and whether nobody new can come any more. For OwnDoors the
+  // caller has to know what the bell means.
   virtual bool called_off() const = 0;
+  virtual bool closing() const = 0;
   // A client was accepted at this listener: another may be there.
   virtual void Accepted(size_t listener) = 0;
   // Blocks for so long, or until there is something else to look at. Clients
@@ -85,6 +87,7 @@ class OwnDoors : public WorkerDoors {
   absl::Status Open() override;
   absl::InlinedVector<size_t, 8> Wait(absl::Duration timeout) override;
   bool called_off() const override { return false; }
+  bool closing() const override { return false; }
   void Accepted(size_t /*listener*/) override {}
   absl::Status Pause(absl::Duration time) override;
   void StepAside() override;
@@ -105,6 +108,7 @@ class SharedDoors : public WorkerDoors {
   absl::Status Open() override;
   absl::InlinedVector<size_t, 8> Wait(absl::Duration timeout) override;
   bool called_off() const override;
+  bool closing() const override { return closing_; }
   void Accepted(size_t listener) override { door_.LookAgain(listener); }
   absl::Status Pause(absl::Duration time) override;
   void StepAside() override {}
@@ -114,6 +118,7 @@ class SharedDoors : public WorkerDoors {
 
  private:
   CommonDoor door_;
+  bool closing_ = false;
   std::optional<SignalMask> mask_;
   std::optional<SignalAction> action_;
 };

@@ -183,6 +183,30 @@ TEST_F(WorkerDoorsTest, SharedAreCalledOffWhileTheyPause) {
   doors.Leave();
 }
 
+TEST_F(WorkerDoorsTest, SharedAreCalledOffHoweverManyClientsThereAre) {
+  SharedDoors doors = Shared();
+  ASSERT_THAT(doors.Open(), IsOk());
+  const Stream client = Come(0);
+  ASSERT_EQ(kill(getpid(), SIGURG), 0);
+  EXPECT_THAT(doors.Wait(kLong), IsEmpty());
+  EXPECT_TRUE(doors.called_off());
+  doors.Leave();
+}
+
+TEST_F(WorkerDoorsTest, SharedSayThatTheyAreClosing) {
+  absl::StatusOr<CommonDoor> door = CommonDoor::Create(listeners_);
+  ASSERT_THAT(door, IsOk());
+  bell_->Wake();
+  ASSERT_THAT(door->Close(bell_->fd()), IsOk());
+  SharedDoors doors(*std::move(door));
+  ASSERT_THAT(doors.Open(), IsOk());
+  EXPECT_FALSE(doors.closing());
+  EXPECT_THAT(doors.Wait(kLong), IsEmpty());
+  EXPECT_TRUE(doors.closing());
+  EXPECT_FALSE(doors.called_off());
+  doors.Leave();
+}
+
 TEST_F(WorkerDoorsTest, SharedLeaveTheSignalAsTheyFoundIt) {
   SharedDoors doors = Shared();
   ASSERT_THAT(doors.Open(), IsOk());
