@@ -13,6 +13,7 @@
 #include <memory>
 #include <utility>
 
+#include "absl/base/attributes.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
@@ -78,6 +79,12 @@ void PollLoop::CallAfter(absl::Duration delay, Callback action) {
 
 absl::Status PollLoop::Run() {
   BeginStackPage();
+  return RunOnThisPage();
+}
+
+// Not a part of Run(), whose own frame, and with it what each round returns, is
+// above that page.
+ABSL_ATTRIBUTE_NOINLINE absl::Status PollLoop::RunOnThisPage() {
   stopped_ = false;
   while (!stopped_) {
     // Descriptors first: on a machine that was held up, what has happened comes

@@ -89,6 +89,7 @@ class PollLoop {
   void WatchFor(uint32_t events, int fd, Callback callback);
   // Destroys it, if need be after it has returned.
   void Drop(std::unique_ptr<Callback> callback);
+  absl::Status RunOnThisPage();
   absl::Status RunDueTimers();
   absl::Status WaitAndDispatch();
 
