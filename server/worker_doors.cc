@@ -118,9 +118,10 @@ absl::Status SharedDoors::Open() {
 // may take long.
 absl::InlinedVector<size_t, 8> SharedDoors::Wait(absl::Duration timeout) {
   constexpr timespec kNow = {};
-  const sigset_t urgent = SignalSet({SIGURG}).native();
+  const SignalSet urgent = {SIGURG};
+  const sigset_t native = urgent.native();
   absl::InlinedVector<size_t, 8> woken;
-  if (sigtimedwait(&urgent, nullptr, &kNow) == SIGURG) called_off_by_signal = 1;
+  if (sigtimedwait(&native, nullptr, &kNow) == SIGURG) called_off_by_signal = 1;
   if (called_off()) return woken;
   if (closing_) {  // Which the door would say again, at once.
     (void)Pause(timeout);
