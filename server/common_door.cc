@@ -32,14 +32,14 @@ epoll_event EventOf(size_t listener) {
   return {.events = EPOLLIN | EPOLLET, .data = {.u64 = listener}};
 }
 
-int MillisecondsOf(absl::Duration timeout) {
+}  // namespace
+
+int EpollTimeout(absl::Duration timeout) {
   if (timeout == absl::InfiniteDuration()) return -1;
   return static_cast<int>(std::min<int64_t>(
       absl::ToInt64Milliseconds(absl::Ceil(timeout, absl::Milliseconds(1))),
       std::numeric_limits<int>::max()));
 }
-
-}  // namespace
 
 absl::StatusOr<CommonDoor> CommonDoor::Create(
     absl::Span<const Listener> listeners) {
@@ -62,9 +62,8 @@ std::optional<size_t> CommonDoor::Wait(
     absl::Duration timeout, const std::optional<SignalSet>& blocked) {
   epoll_event event;
   const sigset_t mask = blocked.value_or(SignalSet()).native();
-  const int count =
-      epoll_pwait(epoll_.get(), &event, 1, MillisecondsOf(timeout),
-                  blocked.has_value() ? &mask : nullptr);
+  const int count = epoll_pwait(epoll_.get(), &event, 1, EpollTimeout(timeout),
+                                blocked.has_value() ? &mask : nullptr);
   if (count != 1) return std::nullopt;
   return size_t{event.data.u64};
 }

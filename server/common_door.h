@@ -52,6 +52,9 @@
 
 namespace brood {
 
+// For epoll_wait(2): in milliseconds, rounded up, and -1 for ever.
+int EpollTimeout(absl::Duration timeout);
+
 class CommonDoor {
  public:
   static absl::StatusOr<CommonDoor> Create(

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
@@ -261,9 +260,7 @@ void Prefork::Decide() {
       start_fails_ = false;
       TellTrouble(absl::OkStatus());
     }
-    if (!actions.retire.empty()) CatchUp();
-    for (const size_t slot : actions.retire) CallOff(slot);
-    if (!actions.retire.empty()) bell_.Wake();
+    if (!actions.retire.empty()) Retire(actions.retire);
     if (actions.wake.has_value()) WakeAt(*actions.wake);
   } while (failed);
   board_.shared().many = policy_.live() > kFewWorkers;
@@ -407,6 +404,16 @@ absl::StatusOr<Prefork::OneEach> Prefork::OneEach::Create(
                  .news_out = std::move((*pipe)[1])};
 }
 
+void Prefork::Retire(const std::vector<size_t>& slots) {
+  if (one_each_.has_value()) {
+    CatchUp();
+    for (const size_t slot : slots) CallOff(slot);
+  } else {
+    for (const size_t slot : slots) board_.slot(slot).retire = true;
+    bell_.Wake();
+  }
+}
+
 void Prefork::CallAll() {
   if (!one_each_.has_value()) {
     bell_.Wake();
@@ -425,8 +432,7 @@ void Prefork::LookAtDoorsAgain() {
 }
 
 void Prefork::CallOff(size_t slot) {
-  board_.slot(slot).retire = true;
-  if (!one_each_.has_value() || board_.slot(slot).doing != Doing::kIdle) return;
+  if (board_.slot(slot).doing != Doing::kIdle) return;
   if (!reaper_.SignalGroup(workers_[slot].pid, SIGURG).ok()) return;
   workers_[slot].called_off = true;
   CallOffAgainSoon();
@@ -594,8 +600,7 @@ void Prefork::TellTurnedAway(const PreforkMessage& message) {
   const uint64_t before =
       std::exchange(worker.turned_away, message.turned_away);
   if (one_each_.has_value()) {
-    std::atomic<uint64_t>& on_board = board_.slot(message.slot).turned_away;
-    on_board = std::max<uint64_t>(on_board, message.turned_away);
+    board_.NoteTurnedAway(message.slot, message.turned_away);
   }
   if (message.turned_away > before + 1) {
     turned_away_.Count(message.turned_away - before - 1);

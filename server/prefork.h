@@ -216,7 +216,9 @@ class Prefork : public ProcessModel {
   void CallAll();
   // Has somebody look for a client for whom another was woken.
   void LookAtDoorsAgain();
-  // This worker is to go, if it has no client.
+  // These are to go, if they have no client.
+  void Retire(const std::vector<size_t>& slots);
+  // The same, for one that has no copy of the board.
   void CallOff(size_t slot);
   void CallOffAgainSoon();
   // Puts on the board what has been told without waking anybody; and tells the

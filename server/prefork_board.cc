@@ -75,8 +75,7 @@ void PreforkBoard::KeepFromChildren() const {
 
 void PreforkBoard::Note(const PreforkMessage& message) const {
   Slot& of_worker = slot(message.slot);
-  of_worker.turned_away =
-      std::max<uint64_t>(of_worker.turned_away, message.turned_away);
+  NoteTurnedAway(message.slot, message.turned_away);
   if (message.state < of_worker.state) return;
   of_worker.state = message.state;
   of_worker.trouble = message.result;
@@ -91,6 +90,11 @@ void PreforkBoard::Note(const PreforkMessage& message) const {
   if (of_worker.doing.exchange(Doing::kBusy) == Doing::kBusy) return;
   ++of_worker.begun;
   --shared().idle;
+}
+
+void PreforkBoard::NoteTurnedAway(size_t i, uint64_t count) const {
+  std::atomic<uint64_t>& so_far = slot(i).turned_away;
+  so_far = std::max<uint64_t>(so_far, count);
 }
 
 void PreforkParties::Set(const Address& peer,

@@ -145,8 +145,10 @@ class PreforkBoard {
 
   // From now on a forked child has no copy: its memory is none of theirs.
   void KeepFromChildren() const;
-  // What a worker that has no copy has to say of its slot.
+  // What a worker that has no copy has to say of its slot; and how many it has
+  // turned away, which does not become fewer if it is heard late.
   void Note(const PreforkMessage& message) const;
+  void NoteTurnedAway(size_t slot, uint64_t count) const;
 
  private:
   PreforkBoard(void* memory, size_t size) : memory_(memory), size_(size) {}
@@ -160,7 +162,7 @@ struct PreforkMessage {
   enum class Kind : uint32_t {
     kLook,        // At its slot.
     kState,       // What is new there, of a worker that has no board.
-    kTooFew,      // Are idle: look at all slots.
+    kTooFew,      // Are idle: look at all slots, or at the news.
     kEnded,       // A connection. The other fields tell of it.
     kNotStarted,  // No program was, for this connection: the text says why.
     kTurnedAway,  // A client; `refusal` says why.

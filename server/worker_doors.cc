@@ -33,12 +33,6 @@ constexpr uint64_t kBell = ~uint64_t{0};  // What epoll says of it.
 // What a handler can say. It is the process's, as its signals are.
 volatile std::sig_atomic_t called_off_by_signal = 0;
 
-int MillisecondsOf(absl::Duration timeout) {
-  if (timeout == absl::InfiniteDuration()) return -1;
-  return static_cast<int>(
-      absl::ToInt64Milliseconds(absl::Ceil(timeout, absl::Milliseconds(1))));
-}
-
 }  // namespace
 
 // Every worker asks for EPOLLEXCLUSIVE: for a client that comes, the kernel
@@ -59,12 +53,12 @@ absl::InlinedVector<size_t, 8> OwnDoors::Wait(absl::Duration timeout) {
   std::array<epoll_event, 8> events;
   const int count = RetryOnEintr([&] {
     return epoll_wait(epoll_.get(), events.data(), events.size(),
-                      MillisecondsOf(timeout));
+                      EpollTimeout(timeout));
   });
   absl::InlinedVector<size_t, 8> woken;
   for (int i = 0; i < count; ++i) {
-    if (events[i].data.u64 != kBell)
-      woken.push_back(size_t{events[i].data.u64});
+    const size_t from{events[i].data.u64};
+    if (from != kBell) woken.push_back(from);
   }
   return woken;
 }
@@ -72,7 +66,7 @@ absl::InlinedVector<size_t, 8> OwnDoors::Wait(absl::Duration timeout) {
 absl::Status OwnDoors::Pause(absl::Duration time) {
   StepAside();
   epoll_event bell;
-  (void)epoll_wait(epoll_.get(), &bell, 1, MillisecondsOf(time));
+  (void)epoll_wait(epoll_.get(), &bell, 1, EpollTimeout(time));
   return StepBack();
 }
 
