@@ -274,19 +274,19 @@ class ThreadState {
 // no child: to open it afterwards could fail, when the child may already have
 // done half of its work. -1 with errno ENOSYS if this kernel, or a filter
 // before it, will not.
-pid_t Clone(pid_t self, int exit_signal, bool share_table, UniqueFd& pidfd) {
+// `extra` is what flags there are beside those of all. With CLONE_PIDFD `out` is
+// for the descriptor, with CLONE_PARENT_SETTID for the pid.
+pid_t Clone(pid_t self, uint64_t extra, int exit_signal, int* out) {
   const ThreadState& thread = ThreadState::OfCaller(self);
   if (thread.tid_address == nullptr) {
     errno = ENOSYS;
     return -1;
   }
-  int fd = -1;
-  const bool wants_pidfd = exit_signal == 0;
   clone_args args = {};
-  args.flags = CLONE_CLEAR_SIGHAND | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID |
-               (wants_pidfd ? CLONE_PIDFD : 0) |
-               (share_table ? CLONE_FILES : 0);
-  args.pidfd = reinterpret_cast<uintptr_t>(&fd);
+  args.flags =
+      CLONE_CLEAR_SIGHAND | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | extra;
+  ((extra & CLONE_PIDFD) != 0 ? args.pidfd : args.parent_tid) =
+      reinterpret_cast<uintptr_t>(out);
   args.child_tid = reinterpret_cast<uintptr_t>(thread.tid_address);
   args.exit_signal = exit_signal;
   pid_t pid = static_cast<pid_t>(syscall(SYS_clone3, &args, sizeof(args)));
@@ -296,16 +296,15 @@ pid_t Clone(pid_t self, int exit_signal, bool share_table, UniqueFd& pidfd) {
     // the other one is for CLONE_SETTLS, and is not looked at.
     pid = static_cast<pid_t>(
         syscall(SYS_clone, (args.flags & ~CLONE_CLEAR_SIGHAND) | exit_signal,
-                nullptr, &fd, thread.tid_address, thread.tid_address));
+                nullptr, out, thread.tid_address, thread.tid_address));
     if (pid == 0) ResetHandlers();
   }
   if (pid == 0) {
     (void)syscall(SYS_set_robust_list, thread.robust_list,
                   thread.robust_list_size);
-  } else if (pid > 0) {
-    pidfd = UniqueFd(fd);
-  } else if (WillNot(errno)) {
-    errno = ENOSYS;
+  } else if (pid == -1) {
+    if ((extra & CLONE_PIDFD) != 0) *out = -1;  // It may have been there.
+    if (WillNot(errno)) errno = ENOSYS;
   }
   return pid;
 }
@@ -324,7 +323,12 @@ absl::Status CheckExitSignal(int signo) {
   return absl::OkStatus();
 }
 
-absl::Status CheckOptions(const ForkOptions& options) {
+absl::Status Check(const ForkOptions& options) {
+  if (!IsSingleThreaded()) {
+    return absl::FailedPreconditionError(
+        "fork: the process has more than one thread, and the child would have "
+        "their locks without the threads that could release them");
+  }
   if (options.exit_signal.has_value()) {
     absl::Status status = CheckExitSignal(*options.exit_signal);
     if (!status.ok()) return status;
@@ -348,25 +352,26 @@ absl::Status CheckOptions(const ForkOptions& options) {
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<Child> Fork(const ForkOptions& options,
-                           absl::FunctionRef<int()> body) {
-  if (!IsSingleThreaded()) {
-    return absl::FailedPreconditionError(
-        "fork: the process has more than one thread, and the child would have "
-        "their locks without the threads that could release them");
-  }
-  if (absl::Status status = CheckOptions(options); !status.ok()) return status;
-  (void)ReapDropped();
-  // Everything that allocates comes before the fork.
+// What allocates, and so comes before the fork.
+absl::InlinedVector<int, 8> SortedKeepFds(const ForkOptions& options) {
   absl::InlinedVector<int, 8> keep_fds;
   if (options.keep_fds.has_value()) {
     keep_fds.assign(options.keep_fds->begin(), options.keep_fds->end());
     std::sort(keep_fds.begin(), keep_fds.end());
   }
+  return keep_fds;
+}
+
+}  // namespace
+
+absl::StatusOr<Child> Fork(const ForkOptions& options,
+                           absl::FunctionRef<int()> body) {
+  if (absl::Status status = Check(options); !status.ok()) return status;
+  (void)ReapDropped();
+  const absl::InlinedVector<int, 8> keep_fds = SortedKeepFds(options);
   const pid_t parent = getpid();
   const int exit_signal = options.exit_signal.value_or(0);
+  const uint64_t kind = exit_signal == 0 ? CLONE_PIDFD : 0;
 
   std::optional<SharedTable> shared_table;
   if (options.keep_fds.has_value() && SharedTable::Pays(keep_fds)) {
@@ -374,13 +379,16 @@ absl::StatusOr<Child> Fork(const ForkOptions& options,
     if (!shared_table->valid()) shared_table.reset();
   }
 
-  UniqueFd pidfd;
-  pid_t pid = Clone(parent, exit_signal, shared_table.has_value(), pidfd);
+  int fd = -1;
+  pid_t pid =
+      Clone(parent, kind | (shared_table.has_value() ? CLONE_FILES : 0),
+            exit_signal, &fd);
   if (pid > 0 && shared_table.has_value() &&
       !shared_table->WaitUntilLeft(pid)) {
     (void)RetryOnEintr([&] { return waitpid(pid, nullptr, __WALL); });
     shared_table.reset();
-    pid = Clone(parent, exit_signal, /*share_table=*/false, pidfd);
+    (void)UniqueFd(std::exchange(fd, -1)).Close();
+    pid = Clone(parent, kind, exit_signal, &fd);
   }
   const bool plain = pid == -1 && errno == ENOSYS;
   if (plain) {
@@ -397,7 +405,7 @@ absl::StatusOr<Child> Fork(const ForkOptions& options,
   // In both, so that whichever comes first finds that the group is there.
   if (pid > 0 && options.new_process_group) (void)setpgid(pid, pid);
   if (pid == -1) return ErrnoStatus(fork_errno, "fork");
-  if (pidfd.valid()) return Child(pid, std::move(pidfd));
+  if (fd != -1) return Child(pid, UniqueFd(fd));
   if (exit_signal != 0 && !plain) return Child(pid, exit_signal);
 
   absl::StatusOr<Child> child = Child::Adopt(pid);
@@ -409,6 +417,26 @@ absl::StatusOr<Child> Fork(const ForkOptions& options,
     (void)RetryOnEintr([&] { return waitpid(pid, nullptr, __WALL); });
   }
   return child;
+}
+
+absl::StatusOr<pid_t> ForkSibling(const ForkOptions& options, pid_t& pid_too,
+                                  absl::FunctionRef<int()> body) {
+  if (options.exit_signal.has_value()) {
+    return absl::InvalidArgumentError(
+        "fork: a sibling ends by the signal that its caller ends by, and has "
+        "no exit_signal of its own");
+  }
+  if (absl::Status status = Check(options); !status.ok()) return status;
+  const absl::InlinedVector<int, 8> keep_fds = SortedKeepFds(options);
+  // If that one has ended, and with it who would make a sibling, there is none.
+  const pid_t parent = getppid();
+  const pid_t pid = Clone(getpid(), CLONE_PARENT | CLONE_PARENT_SETTID,
+                          /*exit_signal=*/0, &pid_too);
+  if (pid == 0) {
+    RunChild(options, keep_fds, /*shared_table=*/nullptr, parent, body);
+  }
+  if (pid == -1) return ErrnoStatus(errno, "fork a sibling");
+  return pid;
 }
 
 }  // namespace brood

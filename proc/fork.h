@@ -42,13 +42,15 @@
 //
 // Threads: call it with one. Signals: all are blocked in the caller for the
 // length of the call. Fork: yes; handlers of pthread_atfork(3) do not run.
-// Rests on: clone3(2) with CLONE_PIDFD and CLONE_CLEAR_SIGHAND (Linux 5.5),
-// close_range(2) (Linux 5.9), PR_SET_PDEATHSIG and PR_GET_TID_ADDRESS in
+// Rests on: clone3(2) with CLONE_PIDFD, CLONE_PARENT, CLONE_PARENT_SETTID and
+// CLONE_CLEAR_SIGHAND (Linux 5.5), close_range(2) (Linux 5.9), PR_SET_PDEATHSIG and PR_GET_TID_ADDRESS in
 // prctl(2). Where clone3 is missing or forbidden it is clone(2). Where that
 // will not do either, it is fork(2) and pidfd_open(2): then the child is like
 // all others, and a `body` that has begun may be killed when the latter fails.
 #ifndef BROOD_PROC_FORK_H_
 #define BROOD_PROC_FORK_H_
+
+#include <sys/types.h>
 
 #include <optional>
 
@@ -87,6 +89,20 @@ struct ForkOptions {
 // Runs `body` in a child process, which exits with what `body` returns.
 absl::StatusOr<Child> Fork(const ForkOptions& options,
                            absl::FunctionRef<int()> body);
+
+// The same, but the process is a child of the caller's parent, which has to
+// wait for it: for a process whose task it is to fork for another. It ends by
+// the signal that the caller ends by, its exit_signal if Fork() made it, so
+// `options` must have none; and it dies with that parent, not with the caller.
+// Nobody else puts it into its process group, so it may not be there yet when
+// this returns. The parent takes charge of it by Child(pid, exit_signal). The
+// kernel writes its pid to `pid_too` before anybody runs: in memory that the
+// parent shares, it is known even if the caller is killed before it can tell.
+//
+// Unimplemented (ENOSYS) where neither clone3(2) nor clone(2) will do, and for
+// the first process of a pid namespace, which has no siblings.
+absl::StatusOr<pid_t> ForkSibling(const ForkOptions& options, pid_t& pid_too,
+                                  absl::FunctionRef<int()> body);
 
 }  // namespace brood
 

@@ -247,6 +247,17 @@ void Reaper::KillGroupAtEnd(pid_t pid) {
   if (it != children_->end()) it->second.kill_group_at_end = true;
 }
 
+void Reaper::SetTag(pid_t pid, uint64_t tag) {
+  const auto it = children_->find(pid);
+  if (it != children_->end()) {
+    it->second.tag = tag;
+    return;
+  }
+  // It has ended, and is yet to be reported.
+  const auto found = std::ranges::find(found_, pid, &Exit::pid);
+  if (found != found_.end()) found->tag = tag;
+}
+
 absl::StatusOr<std::optional<Reaper::Exit>> Reaper::LookAfter(
     Children::iterator it) {
   Child& child = it->second.child;

@@ -103,6 +103,10 @@ class Reaper {
   // caller's.
   absl::Status Add(Child&& child, uint64_t tag);
 
+  // From now on it is somebody else's child: the end of `pid` is reported with
+  // this tag. Nothing if it is not one of these children.
+  void SetTag(pid_t pid, uint64_t tag);
+
   // The end of one child, or nullopt if none has ended since. Never blocks.
   absl::StatusOr<std::optional<Exit>> Next();
 

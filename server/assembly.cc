@@ -203,6 +203,7 @@ ForkPerConnection::Options ToModel(const ServerOptions& options,
                .rules = rules,
                .flood_threshold = options.admit.flood_threshold},
       .limits = options.handler.limits,
+      .spares = true,
       .patience = ToPatience(options),
       .reaps = Reaped()};
   // Programs are told how many connections their client's source has. Else, to

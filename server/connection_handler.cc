@@ -74,26 +74,27 @@ bool WasGivenUp(const Stream& stream) {
   return got == -1 && errno != EAGAIN;
 }
 
+int ConnectionHandler::Serve(Stream& stream, const ConnectionInfo& info,
+                             const HandlerProcess& process) {
+  // Each page of code that a child runs through is mapped anew.
+  if (!process.limits.entries().empty() && !process.limits.Apply().ok()) {
+    return kCannotBegin;
+  }
+  const int connection = stream.fd();
+  const int code = Handle(stream, info);
+  if (process.totals != nullptr) *process.totals = TcpTotals::Of(connection);
+  return code;
+}
+
 absl::StatusOr<Child> ConnectionHandler::Start(Stream& stream,
                                                const ConnectionInfo& info,
                                                const HandlerProcess& process) {
   const int connection = stream.fd();
-  return Fork(
-      {.exit_signal = process.exit_signal,
-       .parent_death_signal = SIGKILL,
-       .new_process_group = true,
-       .keep_fds = absl::MakeConstSpan(&connection, 1)},
-      [&] {
-        // Each page of code that a child runs through is mapped anew.
-        if (!process.limits.entries().empty() && !process.limits.Apply().ok()) {
-          return kCannotBegin;
-        }
-        const int code = Handle(stream, info);
-        if (process.totals != nullptr) {
-          *process.totals = TcpTotals::Of(connection);
-        }
-        return code;
-      });
+  return Fork({.exit_signal = process.exit_signal,
+               .parent_death_signal = SIGKILL,
+               .new_process_group = true,
+               .keep_fds = absl::MakeConstSpan(&connection, 1)},
+              [&] { return Serve(stream, info, process); });
 }
 
 }  // namespace brood

@@ -92,7 +92,11 @@ class ConnectionHandler {
   virtual std::string_view name() const = 0;
   virtual int Handle(Stream& stream, const ConnectionInfo& info) = 0;
 
-  // Starts a process of its own for the connection: a fork that calls Handle(),
+  // What a forked process does: its exit code, after Handle() under the limits
+  // given. `exit_signal` is not looked at.
+  int Serve(Stream& stream, const ConnectionInfo& info,
+            const HandlerProcess& process);
+  // Starts a process of its own for the connection: a fork that calls Serve(),
   // leads a process group and dies with its parent.
   virtual absl::StatusOr<Child> Start(Stream& stream,
                                       const ConnectionInfo& info,

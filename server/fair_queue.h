@@ -72,6 +72,9 @@ class FairQueue {
     return item;
   }
 
+  // Whose turn it is lets all others go first. REQUIRES: not empty.
+  void PassTurn() { turns_.Append(turns_.RemoveFirst(sources_), sources_); }
+
   bool empty() const { return size_ == 0; }
   size_t size() const { return size_; }
   // Of how many sources, and how many of this one.

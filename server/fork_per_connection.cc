@@ -51,6 +51,7 @@
 #include "brood/server/poll_loop.h"
 #include "brood/server/process_model.h"
 #include "brood/server/program_families.h"
+#include "brood/server/spare_pool.h"
 
 namespace brood {
 namespace {
@@ -77,6 +78,10 @@ constexpr std::string_view kTooManyOfIt =
 // which are handed over have low ones: what a fork costs depends on the number
 // of the descriptor that the child keeps, see ForkOptions::keep_fds.
 constexpr int kKeptAbove = 1024;
+
+// How many spares begin before that: it takes no time to start one, but each
+// wants the processor.
+constexpr size_t kTurnOfSpares = 4;
 
 // How many of a chunk of shared memory.
 constexpr size_t kTotalsPerChunk = 4096;
@@ -138,7 +143,8 @@ ForkPerConnection::ForkPerConnection(Acceptor acceptor,
       handler_(handler),
       options_(options),
       gate_(options.gate),
-      reaper_(std::move(reaper)) {}
+      reaper_(std::move(reaper)),
+      spares_(reaper_) {}
 
 void ForkPerConnection::OnConnectionEnd(
     absl::AnyInvocable<void(const ConnectionRecord&)> observer) {
@@ -182,6 +188,12 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
           if (event_observer_ != nullptr) event_observer_(event);
         });
   }
+  if (options_.spares && !program) {
+    spares_.Start(loop, handler_, options_.limits, [this] {
+      StartWaiting();
+      CallDone();
+    });
+  }
   loop_->Watch(reaper_.fd(), [this] { return ReportEnds(); });
   gate_.OnEvent([this](const LogEvent& event) {
     if (event_observer_ != nullptr) event_observer_(event);
@@ -212,7 +224,7 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
 void ForkPerConnection::Enter(Entrant&& entrant) {
   crowd_policy_.NoteArrival(SourceOf(entrant), loop_->woken_at());
   absl::Status status;
-  if (starting_.empty() && !IsTurnOver()) {
+  if (starting_.empty() && !IsTurnOver() && MayStart(entrant)) {
     status = StartOne(entrant);
     if (status.ok()) return;
   }
@@ -244,6 +256,23 @@ ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::PutOff(
   } else if (!short_) {
     StartWaitingSoon();
   }
+}
+
+bool ForkPerConnection::MayStart(const Entrant& entrant) const {
+  return !spares_.is_on() ||
+         spares_.WayFor(SourceOf(entrant)) != SparePool::Way::kWait;
+}
+
+// Whether somebody waits who may have a process now. It is his turn then: those
+// who have to wait for a spare let others go first.
+bool ForkPerConnection::HasNext() {
+  constexpr size_t kMostToAsk = 16;
+  size_t left = std::min(starting_.sources(), kMostToAsk);
+  while (left > 0 && !MayStart(starting_.Front())) {
+    starting_.PassTurn();
+    --left;
+  }
+  return left > 0;
 }
 
 bool ForkPerConnection::IsTurnOver() const {
@@ -297,6 +326,9 @@ absl::Status ForkPerConnection::StartOne(Entrant& entrant) {
   TcpTotals* const totals =
       observer_ == nullptr || keeps_streams_ ? nullptr : TotalsOf(place);
   if (totals != nullptr) totals->known = false;
+  if (spares_.is_on() && GiveToSpare(entrant, place, totals, begin)) {
+    return absl::OkStatus();
+  }
   HandlerProcess process = {.exit_signal = reaper_.exit_signal(),
                             .limits = options_.limits,
                             .totals = totals};
@@ -311,9 +343,32 @@ absl::Status ForkPerConnection::StartOne(Entrant& entrant) {
                       .connections_of_source = entrant.connections_of_source},
                      process);
   if (!child.ok()) return child.status();
+  Seat(entrant, place, child->pid(), begin);
+  if (!reaper_.Add(*std::move(child), place).ok()) EndAtOnce(*child, place);
+  return absl::OkStatus();
+}
+
+ABSL_ATTRIBUTE_NOINLINE bool ForkPerConnection::GiveToSpare(
+    Entrant& entrant, uint64_t place, TcpTotals* totals, absl::Duration begin) {
+  const std::optional<pid_t> pid = spares_.Give(
+      SourceOf(entrant), entrant.stream,
+      {.local = entrant.local,
+       .peer = entrant.peer,
+       .id = last_id_ + 1,
+       .connections_of_source = entrant.connections_of_source},
+      totals, place);
+  if (!pid.has_value()) return false;
+  Seat(entrant, place, *pid, begin);
+  return true;
+}
+
+// It has a process from here on; the entrant is not needed any more.
+ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::Seat(Entrant& entrant,
+                                                     uint64_t place, pid_t pid,
+                                                     absl::Duration begin) {
   Connection& connection = connections_[place];
   connection.id = ++last_id_;
-  connection.pid = child->pid();
+  connection.pid = pid;
   connection.local = entrant.local;
   connection.peer = entrant.peer;
   connection.proxy = entrant.proxy;
@@ -324,10 +379,6 @@ absl::Status ForkPerConnection::StartOne(Entrant& entrant) {
     Keep(entrant, connection);
   } else {
     (void)entrant.stream.Close();
-  }
-  if (!reaper_.Add(*std::move(child), place).ok()) {
-    EndAtOnce(*child, place);
-    return absl::OkStatus();
   }
   free_.pop_back();
   ++live_;
@@ -343,7 +394,7 @@ absl::Status ForkPerConnection::StartOne(Entrant& entrant) {
       shortest != absl::InfiniteDuration()) {
     TickAt(begin + shortest);
   }
-  return absl::OkStatus();
+  spares_.NoteConnections(live_);
 }
 
 ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::Keep(Entrant& entrant,
@@ -362,15 +413,10 @@ ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::Keep(Entrant& entrant,
 // ends here, by SIGKILL, and is accounted for like any other.
 ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::EndAtOnce(Child& child,
                                                           uint64_t place) {
-  Connection& connection = connections_[place];
   (void)child.SignalGroup(SIGKILL);
   const absl::StatusOr<ExitStatus> status = child.Wait();
-  families_.End(connection.id);
-  const ConnectionRecord record =
-      RecordOf(connection, status.value_or(ExitStatus::Lost()), place);
-  if (connection.stream.has_value()) --kept_;
-  connection = Connection();
-  if (observer_ != nullptr) observer_(record);
+  families_.End(connections_[place].id);
+  ReportEnd(place, status.value_or(ExitStatus::Lost()));
 }
 
 ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::TellNotWatched() {
@@ -388,7 +434,10 @@ ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::TellNotWatched() {
 
 TcpTotals* ForkPerConnection::TotalsOf(uint64_t place) {
   const size_t chunk = place / kTotalsPerChunk;
-  while (totals_.size() <= chunk) totals_.push_back(MapTotals());
+  if (totals_.size() <= chunk) {
+    while (totals_.size() <= chunk) totals_.push_back(MapTotals());
+    spares_.Renew();
+  }
   if (totals_[chunk] == nullptr) return nullptr;
   return &totals_[chunk][place % kTotalsPerChunk];
 }
@@ -425,12 +474,35 @@ ConnectionRecord ForkPerConnection::RecordOf(const Connection& connection,
   return record;
 }
 
-ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::Report(Connection& connection,
-                                                       const ExitStatus& status,
-                                                       uint64_t place) {
-  const ConnectionRecord record = RecordOf(connection, status, place);
-  connection.stream.reset();
+void ForkPerConnection::ReportEnd(uint64_t place, const ExitStatus& status) {
+  if (observer_ != nullptr) {
+    Observe(place, status);
+  } else {
+    Vacate(place);
+  }
+}
+
+ABSL_ATTRIBUTE_NOINLINE void ForkPerConnection::Observe(
+    uint64_t place, const ExitStatus& status) {
+  const ConnectionRecord record = RecordOf(connections_[place], status, place);
+  Vacate(place);
   observer_(record);
+}
+
+void ForkPerConnection::Vacate(uint64_t place) {
+  Connection& connection = connections_[place];
+  if (connection.stream.has_value()) {
+    loop_->Unwatch(connection.stream->fd());
+    --kept_;
+  }
+  --live_;
+  free_.push_back(place);
+  connection.id = 0;
+  connection.stream.reset();
+  connection.proxy.reset();
+  connection.ended.reset();
+  connection.kill_at = absl::InfiniteDuration();
+  connection.slot = Admission::Slot();
 }
 
 absl::Status ForkPerConnection::ReportEnds() {
@@ -439,22 +511,15 @@ absl::Status ForkPerConnection::ReportEnds() {
     if (!exit.ok()) return exit.status();
     if (!exit->has_value()) break;
     const uint64_t place = (*exit)->tag;
-    Connection& connection = connections_[place];
-    if (connection.stream.has_value()) {
-      loop_->Unwatch(connection.stream->fd());
-      --kept_;
+    if (place == SparePool::kTag) {
+      spares_.NoteEnd((*exit)->pid);
+      continue;
     }
-    --live_;
-    free_.push_back(place);
-    if (observer_ != nullptr) Report(connection, (*exit)->status, place);
+    const Connection& connection = connections_[place];
     if (connection.ended.has_value()) families_.End(connection.id);
-    connection.id = 0;
-    connection.stream.reset();
-    connection.proxy.reset();
-    connection.ended.reset();
-    connection.kill_at = absl::InfiniteDuration();
-    connection.slot = Admission::Slot();
+    ReportEnd(place, (*exit)->status);
   }
+  spares_.NoteConnections(live_);
   StartWaiting();
   CallDone();
   return absl::OkStatus();
@@ -463,7 +528,9 @@ absl::Status ForkPerConnection::ReportEnds() {
 void ForkPerConnection::StartWaiting() {
   short_ = false;
   const absl::Duration until = MonotonicNow() + kTurn;
-  while (!starting_.empty() && MonotonicNow() < until) {
+  size_t left = spares_.is_on() ? kTurnOfSpares : starting_.size();
+  while (left > 0 && HasNext() && MonotonicNow() < until) {
+    --left;
     if (WasGivenUp(starting_.Front().stream)) {
       // Whoever comes in numbers only to leave would have to be let in as fast
       // as he comes, before anybody else is.
@@ -492,7 +559,7 @@ void ForkPerConnection::StartWaiting() {
     if (crowd_policy_.IsCrowded(starting_.size(), loop_->woken_at())) {
       (void)sched_yield();
     }
-    StartWaitingSoon();
+    if (HasNext()) StartWaitingSoon();
   }
   acceptor_.TryAgain();
   if (gate_.CallNext() && WantsMore()) acceptor_.Want();
@@ -611,6 +678,7 @@ void ForkPerConnection::CallDoneSoon() {
 void ForkPerConnection::SignalHandlers(int signo, EndCause cause) {
   gate_.StopShield();
   acceptor_.Close();
+  spares_.Stop();
   gate_.TurnAwayAll(kTheServerEnds);
   while (!starting_.empty()) {
     gate_.SendOff(starting_.Pop(), kTheServerEnds, Gate::Farewell::kReset);
@@ -645,6 +713,9 @@ std::vector<LogField> ForkPerConnection::State() const {
       {"waiting", static_cast<uint64_t>(starting_.size() + gate_.waiting())},
       {"connections", last_id_},
       {"turned_away", gate_.turned_away()}};
+  if (spares_.is_on()) {
+    fields.push_back({"spares", static_cast<uint64_t>(spares_.ready())});
+  }
   const size_t most = gate_.admission().limits().max_connections;
   if (most != ConnectionLimits::kNone) {
     fields.push_back({"max_connections", static_cast<uint64_t>(most)});

@@ -29,6 +29,11 @@
 // do not fill the kernel's queue, in which all wait. If it has been held back
 // in the last ten seconds, it is 32, and 4.
 //
+// From SparePool::kCrowd connections on, if Options::spares allows it, there are
+// processes ready that have been forked ahead, and each client is handed to one
+// of them, for in a crowd a fork takes milliseconds; see spare_pool.h. Such a
+// process has been forked by a child of this one, and is otherwise the same.
+//
 // A client that has been let in is not dropped for want of a process: it waits,
 // and the fork is tried again when a child has ended or after a tenth of a
 // second. Until it has succeeded, the others wait in the kernel's queue. Only a
@@ -92,6 +97,7 @@
 #include "brood/server/process_model.h"
 #include "brood/server/program_families.h"
 #include "brood/server/rules.h"
+#include "brood/server/spare_pool.h"
 
 namespace brood {
 
@@ -112,6 +118,10 @@ class ForkPerConnection : public ProcessModel, public Unforked {
     // The number of processes is the model's own: ChangeCapacity() keeps it.
     bool fixed_capacity = false;
     Limits limits = {};
+    // Where there are so many connections that a fork takes long, processes are
+    // forked ahead by one that is a copy of this as it was then: what has
+    // changed in memory since, the handler does not see. Not for programs.
+    bool spares = false;
     Patience patience = {};
     // Which of those whom programs leave behind are reaped here: nobody where
     // Orphans does it.
@@ -174,6 +184,9 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   absl::Status StartOne(Entrant& entrant);
   // It has no process yet; if it could not be started, because of `status`.
   void PutOff(Entrant&& entrant, const absl::Status& status);
+  // Whether it need not wait for a spare.
+  bool MayStart(const Entrant& entrant) const;
+  bool HasNext();
   // Whether others should get their turn before the next process.
   bool IsTurnOver() const;
   bool WantsMore() const;
@@ -184,6 +197,10 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   void Keep(Entrant& entrant, Connection& connection);
   // Nobody would hear of its end.
   void EndAtOnce(Child& child, uint64_t place);
+  // Gives it to a process that is there already, if there is one.
+  bool GiveToSpare(Entrant& entrant, uint64_t place, TcpTotals* totals,
+                   absl::Duration begin);
+  void Seat(Entrant& entrant, uint64_t place, pid_t pid, absl::Duration begin);
   void TellNotStarted(const Entrant& entrant, const absl::Status& why);
   // Gives those that wait a process each, while these are to be had and others
   // need not wait.
@@ -194,8 +211,10 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   absl::Status ReportEnds();
   ConnectionRecord RecordOf(const Connection& connection,
                             const ExitStatus& status, uint64_t place);
-  // For the log.
-  void Report(Connection& connection, const ExitStatus& status, uint64_t place);
+  // The place is free again, and it is said for the log.
+  void ReportEnd(uint64_t place, const ExitStatus& status);
+  void Observe(uint64_t place, const ExitStatus& status);
+  void Vacate(uint64_t place);
   TcpTotals* TotalsOf(uint64_t place);
 
   void End(Connection& connection, const Ended& ended);
@@ -215,6 +234,7 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   const Options options_;
   Gate gate_;
   Reaper reaper_;
+  SparePool spares_;
   ProgramFamilies families_;  // Of programs, by connection.
   absl::AnyInvocable<void(const ConnectionRecord&)> observer_;
   absl::AnyInvocable<void(const absl::Status&)> trouble_observer_;

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A SparePool has processes ready for those who come while there is a crowd,
+// when to fork one for each would let everybody wait.
+//
+//   // Has `client` served by a spare, if there is one for it. Its end is the
+//   // reaper's to report, with `tag`.
+//   bool Serve(SparePool& pool, const Stream& client, uint64_t tag) {
+//     const SourceKey source = SourceKey::Of(client.peer(), {});
+//     if (pool.WayFor(source) != SparePool::Way::kSpare) return false;
+//     return pool.Give(source, client, {.peer = client.peer()}, nullptr, tag)
+//         .has_value();
+//   }
+//
+// What it is not: for a server that is not crowded. There a fork takes less
+// than to hand a connection over, and there is no zygote; it begins with
+// kCrowd connections, and ends with half as many.
+//
+// Ownership: owns the zygote and the spares, as long as they have no connection;
+// their processes are the reaper's, which with the loop and the handler is
+// borrowed. Errors: none. Where there can be no zygote, everybody is to fork;
+// after kRetry it is tried again.
+//
+// Threads: one. Signals: none. Fork: a child must not use a copy.
+// Rests on: zygote.h, reaper.h.
+#ifndef BROOD_SERVER_SPARE_POOL_H_
+#define BROOD_SERVER_SPARE_POOL_H_
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "brood/net/source_key.h"
+#include "brood/net/stream.h"
+#include "brood/proc/limits.h"
+#include "brood/proc/reaper.h"
+#include "brood/server/connection_handler.h"
+#include "brood/server/poll_loop.h"
+#include "brood/server/spare_policy.h"
+#include "brood/server/zygote.h"
+
+namespace brood {
+
+class SparePool {
+ public:
+  // What the reaper says of whom has no connection.
+  static constexpr uint64_t kTag = ~uint64_t{0};
+  static constexpr size_t kCrowd = 256;
+  static constexpr absl::Duration kRetry = absl::Seconds(1);
+
+  explicit SparePool(Reaper& reaper) : reaper_(reaper) {}
+  SparePool(const SparePool&) = delete;
+  SparePool& operator=(const SparePool&) = delete;
+  ~SparePool() { Stop(); }
+
+  // From here on there can be spares. Calls `on_more` when who had to wait may
+  // not have to any more.
+  void Start(PollLoop& loop, ConnectionHandler& handler, const Limits& limits,
+             absl::AnyInvocable<void()> on_more);
+  // There are so many connections now.
+  void NoteConnections(size_t count) {
+    if (count >= kCrowd || is_on()) Decide(count);
+  }
+  // A child of kTag has ended.
+  void NoteEnd(pid_t pid);
+  // Memory that is shared since is to be known to spares.
+  void Renew();
+  // Without spares from now on.
+  void Stop();
+
+  bool is_on() const { return zygote_.has_value(); }
+  size_t ready() const { return spares_.size(); }
+
+  // By which way a client of this source comes to its process: by a fork, if no
+  // spare is to be hoped for.
+  enum class Way { kFork, kSpare, kWait };
+  Way WayFor(const SourceKey& source) const;
+  // Which process serves it from now on; nullopt if there is none after all.
+  std::optional<pid_t> Give(const SourceKey& source, const Stream& connection,
+                            const ConnectionInfo& info, TcpTotals* totals,
+                            uint64_t tag);
+
+ private:
+  void Decide(size_t connections);
+  void StartZygote();
+  void AskForMore();
+  absl::Status TakeIn();
+  void TakeIn(Zygote::Spare spare);
+
+  Reaper& reaper_;
+  PollLoop* loop_ = nullptr;
+  ConnectionHandler* handler_ = nullptr;
+  Limits limits_;
+  absl::AnyInvocable<void()> on_more_;
+  SparePolicy policy_;
+  std::optional<Zygote> zygote_;
+  std::deque<Zygote::Spare> spares_;  // Who came first goes first.
+  size_t coming_ = 0;                 // So many have been asked for.
+  bool pausing_ = false;              // One could not be forked.
+  absl::Duration not_before_ = -absl::InfiniteDuration();  // Monotonic.
+};
+
+}  // namespace brood
+
+#endif  // BROOD_SERVER_SPARE_POOL_H_
