@@ -380,9 +380,8 @@ absl::StatusOr<Child> Fork(const ForkOptions& options,
   }
 
   int fd = -1;
-  pid_t pid =
-      Clone(parent, kind | (shared_table.has_value() ? CLONE_FILES : 0),
-            exit_signal, &fd);
+  pid_t pid = Clone(parent, kind | (shared_table.has_value() ? CLONE_FILES : 0),
+                    exit_signal, &fd);
   if (pid > 0 && shared_table.has_value() &&
       !shared_table->WaitUntilLeft(pid)) {
     (void)RetryOnEintr([&] { return waitpid(pid, nullptr, __WALL); });

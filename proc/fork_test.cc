@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -16,6 +17,7 @@
 #include <cstdio>
 #include <initializer_list>
 #include <numeric>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -45,6 +47,7 @@ namespace {
 using ::absl_testing::IsOk;
 using ::absl_testing::IsOkAndHolds;
 using ::absl_testing::StatusIs;
+using ::testing::Contains;
 using ::testing::HasSubstr;
 
 absl::StatusOr<ExitStatus> SumInAChild(absl::Span<const int> numbers) {
@@ -556,6 +559,114 @@ TEST(ForkTest, LeavesNothingBehindWhenNoDescriptorIsLeft) {
   // That no child and no blocked signal is left is checked after every test.
   EXPECT_THAT(child.status(), StatusIs(absl::StatusCode::kResourceExhausted,
                                        HasSubstr("EMFILE")));
+}
+
+// Of processes that share memory.
+class SharedPid {
+ public:
+  SharedPid()
+      : pid_(static_cast<pid_t*>(mmap(nullptr, sizeof(pid_t),
+                                      PROT_READ | PROT_WRITE,
+                                      MAP_SHARED | MAP_ANONYMOUS, -1, 0))) {
+    EXPECT_NE(pid_, MAP_FAILED);
+  }
+  SharedPid(const SharedPid&) = delete;
+  SharedPid& operator=(const SharedPid&) = delete;
+  ~SharedPid() { EXPECT_EQ(munmap(pid_, sizeof(pid_t)), 0); }
+
+  pid_t& operator*() const { return *pid_; }
+
+ private:
+  pid_t* pid_;
+};
+
+TEST(ForkSiblingTest, MakesAChildOfTheCallersParent) {
+  const absl::StatusOr<ExitQueue> queue = ExitQueue::Create();
+  ASSERT_THAT(queue, IsOk());
+  const SharedPid pid;
+  const pid_t self = getpid();
+  EXPECT_THAT(
+      ForkAndWait({.exit_signal = queue->signo()},
+                  [&] {
+                    const absl::StatusOr<pid_t> sibling =
+                        ForkSibling({.new_process_group = true}, *pid, [&] {
+                          return getppid() == self && getpgrp() == getpid() ? 7
+                                                                            : 1;
+                        });
+                    return sibling.ok() && *sibling == *pid ? 0 : 1;
+                  }),
+      IsOkAndHolds(ExitStatus::Exited(0)));
+  EXPECT_THAT(Child(*pid, queue->signo()).Wait(),
+              IsOkAndHolds(ExitStatus::Exited(7)));
+}
+
+TEST(ForkSiblingTest, IsAnnouncedByTheSignalOfItsCaller) {
+  absl::StatusOr<ExitQueue> queue = ExitQueue::Create();
+  ASSERT_THAT(queue, IsOk());
+  const SharedPid pid;
+  EXPECT_THAT(
+      ForkAndWait(
+          {.exit_signal = queue->signo()},
+          [&] { return ForkSibling({}, *pid, [] { return 0; }).ok() ? 0 : 1; }),
+      IsOkAndHolds(ExitStatus::Exited(0)));
+  EXPECT_THAT(Child(*pid, queue->signo()).Wait(), IsOk());
+  std::vector<pid_t> announced;
+  while (const std::optional<pid_t> ended = queue->Next()) {
+    announced.push_back(*ended);
+  }
+  EXPECT_THAT(announced, Contains(*pid));
+}
+
+TEST(ForkSiblingTest, DiesWithItsParentWhenAsked) {
+  Gate gate;  // As in ForkTest.ChildDiesWithItsParentWhenAsked.
+  EXPECT_THAT(
+      ForkAndWait({},
+                  [&] {
+                    const SharedPid pid;
+                    const absl::StatusOr<ExitStatus> made =
+                        ForkAndWait({}, [&] {
+                          return ForkSibling(
+                                     {.parent_death_signal = SIGKILL}, *pid,
+                                     [] {
+                                       pause();
+                                       return 0;
+                                     }).ok()
+                                     ? 0
+                                     : 1;
+                        });
+                    return made.ok() && *made == ExitStatus::Exited(0) ? 0 : 1;
+                  }),
+      IsOkAndHolds(ExitStatus::Exited(0)));
+  gate.Wait();
+}
+
+TEST(ForkSiblingTest, WorksWhereClone3IsForbidden) {
+  EXPECT_THAT(
+      ForkAndWait({},
+                  [] {
+                    const absl::StatusOr<ExitQueue> queue = ExitQueue::Create();
+                    if (!queue.ok()) return 1;
+                    DenySyscalls({SYS_clone3}, ENOSYS);
+                    const SharedPid pid;
+                    const absl::StatusOr<ExitStatus> made =
+                        ForkAndWait({.exit_signal = queue->signo()}, [&] {
+                          return ForkSibling({}, *pid, [] { return 7; }).ok()
+                                     ? 0
+                                     : 1;
+                        });
+                    if (!made.ok() || *made != ExitStatus::Exited(0)) return 2;
+                    const auto end = Child(*pid, queue->signo()).Wait();
+                    return end.ok() && *end == ExitStatus::Exited(7) ? 0 : 3;
+                  }),
+      IsOkAndHolds(ExitStatus::Exited(0)));
+}
+
+TEST(ForkSiblingTest, HasNoExitSignalOfItsOwn) {
+  pid_t pid = 0;
+  EXPECT_THAT(
+      ForkSibling({.exit_signal = SIGRTMIN}, pid, [] { return 0; }),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("exit_signal")));
+  EXPECT_EQ(pid, 0);
 }
 
 }  // namespace

@@ -166,6 +166,33 @@ TEST_P(ReaperTest, SaysWhoseChildEndedAndHow) {
   EXPECT_EQ(reaper.size(), 0);
 }
 
+TEST_P(ReaperTest, ReportsAnEndWithTheTagThatWasSetLast) {
+  Reaper reaper = MakeReaper();
+  Gate gate;
+  Child child = MustFork(reaper, [&] {
+    gate.Wait();
+    return 7;
+  });
+  const pid_t pid = child.pid();
+  ASSERT_THAT(reaper.Add(std::move(child), 1), IsOk());
+  reaper.SetTag(pid, 2);
+  reaper.SetTag(getpid(), 3);  // Nobody of these.
+  gate.Open();
+  const Reaper::Exit exit = NextExit(reaper);
+  EXPECT_EQ(exit.pid, pid);
+  EXPECT_EQ(exit.tag, 2);
+}
+
+TEST_P(ReaperTest, SetsTheTagOfAChildThatHadEndedWhenItWasAdded) {
+  Reaper reaper = MakeReaper();
+  Child child = MustFork(reaper, [] { return 7; });
+  const pid_t pid = child.pid();
+  AwaitEnd(pid);
+  ASSERT_THAT(reaper.Add(std::move(child), 1), IsOk());
+  reaper.SetTag(pid, 2);
+  EXPECT_EQ(NextExit(reaper).tag, 2);
+}
+
 TEST_P(ReaperTest, ReportsEachExitOnceHoweverManyComeTogether) {
   constexpr int kChildren = 200;
   Reaper reaper = MakeReaper();

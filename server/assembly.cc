@@ -52,6 +52,7 @@
 #include "brood/server/rules.h"
 #include "brood/server/rules_file.h"
 #include "brood/server/services.h"
+#include "brood/server/spare_pool.h"
 #include "brood/server/supervisor.h"
 #include "brood/server/worker_policy.h"
 
@@ -203,7 +204,7 @@ ForkPerConnection::Options ToModel(const ServerOptions& options,
                .rules = rules,
                .flood_threshold = options.admit.flood_threshold},
       .limits = options.handler.limits,
-      .spares = true,
+      .spares_from = SparePool::kCrowd,
       .patience = ToPatience(options),
       .reaps = Reaped()};
   // Programs are told how many connections their client's source has. Else, to

@@ -94,5 +94,18 @@ TEST(FairQueueTest, SendsWhoComesAgainToTheEnd) {
   EXPECT_THAT(PopAll(queue), ElementsAre("b1", "a2"));
 }
 
+TEST(FairQueueTest, LetsOthersGoFirstWhoPassesItsTurn) {
+  FairQueue<std::string> queue;
+  queue.Push(Source("192.0.2.1"), "a1");
+  queue.PassTurn();  // To itself.
+  EXPECT_EQ(queue.Front(), "a1");
+  queue.Push(Source("192.0.2.1"), "a2");
+  queue.Push(Source("192.0.2.2"), "b1");
+  queue.Push(Source("192.0.2.3"), "c1");
+  queue.PassTurn();
+  EXPECT_EQ(queue.size(), 4);
+  EXPECT_THAT(PopAll(queue), ElementsAre("b1", "c1", "a1", "a2"));
+}
+
 }  // namespace
 }  // namespace brood

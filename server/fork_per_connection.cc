@@ -144,7 +144,7 @@ ForkPerConnection::ForkPerConnection(Acceptor acceptor,
       options_(options),
       gate_(options.gate),
       reaper_(std::move(reaper)),
-      spares_(reaper_) {}
+      spares_(reaper_, handler_) {}
 
 void ForkPerConnection::OnConnectionEnd(
     absl::AnyInvocable<void(const ConnectionRecord&)> observer) {
@@ -188,8 +188,8 @@ absl::Status ForkPerConnection::Start(PollLoop& loop) {
           if (event_observer_ != nullptr) event_observer_(event);
         });
   }
-  if (options_.spares && !program) {
-    spares_.Start(loop, handler_, options_.limits, [this] {
+  if (!program) {
+    spares_.Start(loop, options_.limits, options_.spares_from, [this] {
       StartWaiting();
       CallDone();
     });
@@ -350,13 +350,13 @@ absl::Status ForkPerConnection::StartOne(Entrant& entrant) {
 
 ABSL_ATTRIBUTE_NOINLINE bool ForkPerConnection::GiveToSpare(
     Entrant& entrant, uint64_t place, TcpTotals* totals, absl::Duration begin) {
-  const std::optional<pid_t> pid = spares_.Give(
-      SourceOf(entrant), entrant.stream,
-      {.local = entrant.local,
-       .peer = entrant.peer,
-       .id = last_id_ + 1,
-       .connections_of_source = entrant.connections_of_source},
-      totals, place);
+  const std::optional<pid_t> pid =
+      spares_.Give(SourceOf(entrant), entrant.stream,
+                   {.local = entrant.local,
+                    .peer = entrant.peer,
+                    .id = last_id_ + 1,
+                    .connections_of_source = entrant.connections_of_source},
+                   totals, place);
   if (!pid.has_value()) return false;
   Seat(entrant, place, *pid, begin);
   return true;

@@ -29,10 +29,10 @@
 // do not fill the kernel's queue, in which all wait. If it has been held back
 // in the last ten seconds, it is 32, and 4.
 //
-// From SparePool::kCrowd connections on, if Options::spares allows it, there are
-// processes ready that have been forked ahead, and each client is handed to one
-// of them, for in a crowd a fork takes milliseconds; see spare_pool.h. Such a
-// process has been forked by a child of this one, and is otherwise the same.
+// From Options::spares_from connections on there are processes ready that have
+// been forked ahead, and each client is handed to one of them, for beside many a
+// fork takes milliseconds; see spare_pool.h. Such a process has been forked by a
+// child of this one, and is otherwise the same.
 //
 // A client that has been let in is not dropped for want of a process: it waits,
 // and the fork is tried again when a child has ended or after a tenth of a
@@ -66,6 +66,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -118,10 +119,10 @@ class ForkPerConnection : public ProcessModel, public Unforked {
     // The number of processes is the model's own: ChangeCapacity() keeps it.
     bool fixed_capacity = false;
     Limits limits = {};
-    // Where there are so many connections that a fork takes long, processes are
-    // forked ahead by one that is a copy of this as it was then: what has
-    // changed in memory since, the handler does not see. Not for programs.
-    bool spares = false;
+    // From how many connections on processes are forked ahead, by one that is a
+    // copy of this as it was then: what has changed in memory since, the handler
+    // does not see. Programs never are.
+    size_t spares_from = std::numeric_limits<size_t>::max();
     Patience patience = {};
     // Which of those whom programs leave behind are reaped here: nobody where
     // Orphans does it.

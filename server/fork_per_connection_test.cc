@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
+#include <cstdint>
 #include <fstream>
 #include <memory>
 #include <optional>
@@ -33,6 +34,7 @@
 #include "brood/proc/exit_status.h"
 #include "brood/proc/limits.h"
 #include "brood/proc/posix.h"
+#include "brood/proc/process_table.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/connection_log.h"
 #include "brood/server/echo.h"
@@ -40,6 +42,7 @@
 #include "brood/server/gate.h"
 #include "brood/server/patience.h"
 #include "brood/server/poll_loop.h"
+#include "brood/server/spare_policy.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -49,7 +52,9 @@ namespace {
 using ::absl_testing::IsOk;
 using ::testing::AnyOf;
 using ::testing::Contains;
+using ::testing::Each;
 using ::testing::ElementsAre;
+using ::testing::Field;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
@@ -501,6 +506,161 @@ TEST_F(ForkPerConnectionTest, ChangesHowManyComeInWhenAsked) {
   EXPECT_EQ(model_->ChangeCapacity(-1), 1);
   EXPECT_EQ(model_->ChangeCapacity(-1), 1);
   EXPECT_EQ(model_->active(), 3);  // Nobody is sent away.
+}
+
+// ---- processes that are there ahead ----
+
+class SparesTest : public ForkPerConnectionTest {
+ protected:
+  // With so many that have connected before, and waits for the spares.
+  void StartWithSpares(ConnectionHandler& handler,
+                       ForkPerConnection::Options options = {}) {
+    options.spares_from = 1;
+    Start(handler, options);
+    first_.emplace(Connect());
+    Await([&] { return Spares() == SparePolicy::kMost; });
+  }
+
+  std::optional<uint64_t> Spares() const {
+    for (const LogField& field : model_->State()) {
+      if (field.name == "spares") return std::get<uint64_t>(field.value);
+    }
+    return std::nullopt;
+  }
+
+  // Whom it forked first.
+  static pid_t Zygote() {
+    std::vector<pid_t> children = *ProcessTable().ChildrenOf(getpid());
+    return children.at(1);  // After the process of the first connection.
+  }
+
+  std::optional<Stream> first_;
+};
+
+// Exits with what it finds in memory, when its client has said something.
+class Rememberer : public ConnectionHandler {
+ public:
+  std::string_view name() const override { return "rememberer"; }
+  int Handle(Stream& stream, const ConnectionInfo&) override {
+    std::array<char, 8> buffer;
+    while (true) {
+      const absl::StatusOr<IoResult> got = stream.Read(absl::MakeSpan(buffer));
+      if (!got.ok()) return 100;
+      if (got->end()) return remembered;
+    }
+  }
+
+  int remembered = 1;
+};
+
+TEST_F(SparesTest, ServeLikeProcessesThatAreForkedForTheirClient) {
+  Rememberer handler;
+  StartWithSpares(handler);
+  handler.remembered = 2;  // What the spares do not know.
+  constexpr size_t kClients = 20;
+  std::vector<Stream> clients = ConnectMany(kClients, "127.0.0.2:0");
+  Await([&] { return model_->active() == kClients + 1; });
+  for (Stream& client : clients) {
+    ASSERT_THAT(client.WriteAll("hello"), IsOk());
+    ASSERT_THAT(client.ShutdownWrite(), IsOk());
+  }
+  AwaitEnds(kClients);
+  for (const ConnectionRecord& end : ends_) {
+    EXPECT_EQ(end.status, ExitStatus::Exited(1));
+    EXPECT_EQ(end.peer.Unmapped().ToString().substr(0, 10), "127.0.0.2:");
+    EXPECT_EQ(end.local, model_->addresses().front());
+    EXPECT_EQ(end.bytes_in, 5);
+    EXPECT_TRUE(end.status.usage().has_value());
+    EXPECT_GE(end.id, 2);
+    EXPECT_LE(end.id, kClients + 1);
+  }
+}
+
+TEST_F(SparesTest, AreNotThereWhereThereIsNoCrowd) {
+  Rememberer handler;
+  Start(handler, {.spares_from = 3});
+  std::vector<Stream> clients = ConnectMany(2, "127.0.0.2:0");
+  Await([&] { return model_->active() == 2; });
+  EXPECT_EQ(Spares(), std::nullopt);
+  clients.push_back(Connect());
+  Await([&] { return Spares().has_value(); });
+  clients.clear();
+  AwaitEnds(3);
+  EXPECT_EQ(Spares(), std::nullopt);
+}
+
+TEST_F(SparesTest, EndWhenTheyTakeTooLong) {
+  Rememberer handler;
+  StartWithSpares(handler,
+                  {.patience = {.handler_timeout = absl::Milliseconds(30)}});
+  const Stream client = Connect();
+  AwaitEnds(2);
+  EXPECT_EQ(ends_.at(1).status, ExitStatus::Killed(SIGTERM));
+  ASSERT_TRUE(ends_.at(1).ended.has_value());
+  EXPECT_EQ(ends_.at(1).ended->cause, EndCause::kHandlerTimeout);
+}
+
+TEST_F(SparesTest, GiveEverySlotBackWhateverHappens) {
+  class Moody : public ConnectionHandler {
+   public:
+    std::string_view name() const override { return "moody"; }
+    int Handle(Stream& stream, const ConnectionInfo& info) override {
+      std::array<char, 1> end;
+      (void)stream.Read(absl::MakeSpan(end));
+      if (info.id % 3 == 0) raise(SIGKILL);
+      return static_cast<int>(info.id % 7);
+    }
+  } moody;
+  StartWithSpares(
+      moody, {.gate = {.limits = {.max_connections = 3}, .max_waiting = 50}});
+  std::vector<Stream> clients = ConnectMany(40, "127.0.0.2:0");
+  // Some have no client yet.
+  for (const pid_t child : *ProcessTable().ChildrenOf(getpid())) {
+    if (child % 2 == 0) (void)kill(child, SIGKILL);
+  }
+  first_.reset();
+  clients.clear();
+  AwaitEnds(41);
+  EXPECT_EQ(model_->active(), 0);
+  EXPECT_EQ(model_->admission().connections(), 0);
+}
+
+TEST_F(SparesTest, AreDoneWithoutIfTheyCannotBeHad) {
+  Rememberer handler;
+  StartWithSpares(handler);
+  handler.remembered = 2;
+  ASSERT_EQ(kill(Zygote(), SIGKILL), 0);
+  Await([&] { return !Spares().has_value(); });
+  Stream client = Connect();
+  ASSERT_THAT(client.ShutdownWrite(), IsOk());
+  AwaitEnds(1);
+  EXPECT_EQ(ends_.at(0).status, ExitStatus::Exited(2));
+}
+
+TEST_F(SparesTest, ServeWhoHasConnectedBeforeADrain) {
+  Rememberer handler;
+  StartWithSpares(handler);
+  constexpr size_t kClients = 100;
+  std::vector<Stream> clients = ConnectMany(kClients, "127.0.0.2:0");
+  bool done = false;
+  model_->Drain([&] { done = true; });
+  for (Stream& client : clients) ASSERT_THAT(client.ShutdownWrite(), IsOk());
+  ASSERT_THAT(first_->ShutdownWrite(), IsOk());
+  Await([&] { return done; });
+  EXPECT_THAT(ends_, SizeIs(kClients + 1));
+  EXPECT_THAT(ends_,
+              Each(Field(&ConnectionRecord::status, ExitStatus::Exited(1))));
+}
+
+TEST_F(SparesTest, EndWithTheServer) {
+  Rememberer handler;
+  StartWithSpares(handler);
+  bool done = false;
+  model_->Drain([&] { done = true; });
+  model_->SignalHandlers(SIGKILL, EndCause::kStop);
+  Await([&] { return done; });
+  model_.reset();
+  EXPECT_THAT(*ProcessTable().ChildrenOf(getpid()), IsEmpty());
 }
 
 }  // namespace

@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "brood/server/spare_pool.h"
 
+#include <poll.h>
 #include <sys/types.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <optional>
 #include <utility>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "brood/net/source_key.h"
 #include "brood/net/stream.h"
@@ -26,21 +30,30 @@
 
 namespace brood {
 
-void SparePool::Start(PollLoop& loop, ConnectionHandler& handler,
-                      const Limits& limits,
+void SparePool::Start(PollLoop& loop, const Limits& limits, size_t from,
                       absl::AnyInvocable<void()> on_more) {
   loop_ = &loop;
-  handler_ = &handler;
   limits_ = limits;
+  from_ = from;
   on_more_ = std::move(on_more);
 }
 
 void SparePool::Decide(size_t connections) {
-  if (loop_ == nullptr) return;
   if (is_on()) {
-    if (connections < kCrowd / 2) Stop();
+    if (connections < (from_ + 1) / 2) Stop();
   } else if (MonotonicNow() >= not_before_) {
     StartZygote();
+  }
+}
+
+SparePool::~SparePool() {
+  constexpr absl::Duration kTimeToDie = absl::Milliseconds(100);
+  if (is_on()) Kill();
+  const absl::Time deadline = absl::Now() + kTimeToDie;
+  for (Zygote& zygote : leaving_) {
+    while (PollUntil(zygote.fd(), POLLIN, deadline).value_or(false)) {
+      if (SeeOff(zygote)) break;
+    }
   }
 }
 
@@ -50,9 +63,11 @@ void SparePool::StartZygote() {
   const std::optional<int> exit_signal = reaper_.exit_signal();
   if (!exit_signal.has_value()) return;
   absl::StatusOr<Zygote> zygote =
-      Zygote::Start(*handler_, limits_, *exit_signal);
+      Zygote::Start(handler_, limits_, *exit_signal);
   if (!zygote.ok()) return;
-  if (!reaper_.Add(zygote->TakeProcess(), kTag).ok()) return;
+  Child process = zygote->TakeProcess();
+  zygote_pid_ = process.pid();
+  if (!reaper_.Add(std::move(process), kTag).ok()) return;
   zygote_.emplace(*std::move(zygote));
   loop_->Watch(zygote_->fd(), [this] { return TakeIn(); });
   AskForMore();
@@ -60,10 +75,33 @@ void SparePool::StartZygote() {
 
 void SparePool::Stop() {
   if (!is_on()) return;
-  loop_->Unwatch(zygote_->fd());
-  spares_.clear();
+  Kill();
+  const auto last = std::prev(leaving_.end());
+  loop_->Watch(last->fd(), [this, last] {
+    if (SeeOff(*last)) {
+      loop_->Unwatch(last->fd());
+      leaving_.erase(last);
+    }
+    return absl::OkStatus();
+  });
+}
+
+void SparePool::Kill() {
+  (void)reaper_.SignalGroup(zygote_pid_, SIGKILL);
+  leaving_.push_back(*std::move(zygote_));
   zygote_.reset();
+  spares_.clear();
   coming_ = 0;
+}
+
+bool SparePool::SeeOff(Zygote& leaving) {
+  while (true) {
+    const absl::StatusOr<std::optional<Zygote::Spare>> spare = leaving.Next();
+    if (IsShortage(spare.status())) continue;  // Of one it could not fork.
+    if (!spare.ok()) return true;
+    if (!spare->has_value()) return false;
+    (void)TakeCharge((*spare)->pid);
+  }
 }
 
 void SparePool::Renew() {
@@ -84,32 +122,36 @@ absl::Status SparePool::TakeIn() {
   while (is_on()) {
     absl::StatusOr<std::optional<Zygote::Spare>> spare = zygote_->Next();
     if (spare.ok() && !spare->has_value()) break;
-    if (spare.ok()) {
-      TakeIn(**std::move(spare));
-    } else if (IsShortage(spare.status())) {
-      coming_ = 0;
-      if (!std::exchange(pausing_, true)) {
-        loop_->CallAfter(kShortagePause, [this] {
-          pausing_ = false;
-          AskForMore();
-          return absl::OkStatus();
-        });
-      }
-    } else {
+    if (IsShortage(spare.status())) {
+      Pause();
+    } else if (!spare.ok()) {
       Stop();
+    } else {
+      if (coming_ > 0) --coming_;
+      const bool ready = (*spare)->channel.fd() != -1;
+      if (TakeCharge((*spare)->pid) && ready) {
+        spares_.push_back(**std::move(spare));
+      }
     }
   }
   on_more_();
   return absl::OkStatus();
 }
 
-void SparePool::TakeIn(Zygote::Spare spare) {
-  if (coming_ > 0) --coming_;
+bool SparePool::TakeCharge(pid_t pid) {
   // It does so itself, but may have its client and be signalled before that.
-  (void)setpgid(spare.pid, spare.pid);
-  const bool added =
-      reaper_.Add(Child(spare.pid, *reaper_.exit_signal()), kTag).ok();
-  if (added && spare.channel.fd() != -1) spares_.push_back(std::move(spare));
+  (void)setpgid(pid, pid);
+  return reaper_.Add(Child(pid, *reaper_.exit_signal()), kTag).ok();
+}
+
+void SparePool::Pause() {
+  coming_ = 0;
+  if (std::exchange(pausing_, true)) return;
+  loop_->CallAfter(kShortagePause, [this] {
+    pausing_ = false;
+    AskForMore();
+    return absl::OkStatus();
+  });
 }
 
 void SparePool::NoteEnd(pid_t pid) {

@@ -8,17 +8,17 @@
 //   bool Serve(SparePool& pool, const Stream& client, uint64_t tag) {
 //     const SourceKey source = SourceKey::Of(client.peer(), {});
 //     if (pool.WayFor(source) != SparePool::Way::kSpare) return false;
-//     return pool.Give(source, client, {.peer = client.peer()}, nullptr, tag)
+//     return pool.Give(source, client, {.local = {}, .peer = client.peer()}, nullptr, tag)
 //         .has_value();
 //   }
 //
 // What it is not: for a server that is not crowded. There a fork takes less
-// than to hand a connection over, and there is no zygote; it begins with
-// kCrowd connections, and ends with half as many.
+// than to hand a connection over, and there is no zygote; it begins with so
+// many connections as its owner says, and ends with half as many.
 //
 // Ownership: owns the zygote and the spares, as long as they have no connection;
-// their processes are the reaper's, which with the loop and the handler is
-// borrowed. Errors: none. Where there can be no zygote, everybody is to fork;
+// their processes are the reaper's, which is borrowed, as are the loop and the
+// handler. Errors: none. Where there can be no zygote, everybody is to fork;
 // after kRetry it is tried again.
 //
 // Threads: one. Signals: none. Fork: a child must not use a copy.
@@ -31,6 +31,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <limits>
+#include <list>
 #include <optional>
 
 #include "absl/functional/any_invocable.h"
@@ -51,21 +53,25 @@ class SparePool {
  public:
   // What the reaper says of whom has no connection.
   static constexpr uint64_t kTag = ~uint64_t{0};
+  // How many connections are a crowd, for who has not measured it himself.
   static constexpr size_t kCrowd = 256;
   static constexpr absl::Duration kRetry = absl::Seconds(1);
 
-  explicit SparePool(Reaper& reaper) : reaper_(reaper) {}
+  SparePool(Reaper& reaper, ConnectionHandler& handler)
+      : reaper_(reaper), handler_(handler) {}
   SparePool(const SparePool&) = delete;
   SparePool& operator=(const SparePool&) = delete;
-  ~SparePool() { Stop(); }
+  // Does not touch the loop. Whoever is left is the reaper's then.
+  ~SparePool();
 
-  // From here on there can be spares. Calls `on_more` when who had to wait may
-  // not have to any more.
-  void Start(PollLoop& loop, ConnectionHandler& handler, const Limits& limits,
+  // From here on there can be spares, each of which has these limits once it has
+  // a connection; from so many connections on. Calls `on_more` when who had to
+  // wait may not have to any more.
+  void Start(PollLoop& loop, const Limits& limits, size_t from,
              absl::AnyInvocable<void()> on_more);
   // There are so many connections now.
   void NoteConnections(size_t count) {
-    if (count >= kCrowd || is_on()) Decide(count);
+    if (count >= from_ || is_on()) Decide(count);
   }
   // A child of kTag has ended.
   void NoteEnd(pid_t pid);
@@ -89,17 +95,26 @@ class SparePool {
  private:
   void Decide(size_t connections);
   void StartZygote();
+  void Kill();
   void AskForMore();
   absl::Status TakeIn();
-  void TakeIn(Zygote::Spare spare);
+  // Sees to it that somebody waits for it.
+  bool TakeCharge(pid_t pid);
+  void Pause();
+  // Takes charge of all whom it has forked. Says whether that was the last.
+  bool SeeOff(Zygote& leaving);
 
   Reaper& reaper_;
+  ConnectionHandler& handler_;
   PollLoop* loop_ = nullptr;
-  ConnectionHandler* handler_ = nullptr;
   Limits limits_;
+  size_t from_ = std::numeric_limits<size_t>::max();
   absl::AnyInvocable<void()> on_more_;
   SparePolicy policy_;
   std::optional<Zygote> zygote_;
+  pid_t zygote_pid_ = -1;
+  // Those that have been killed, and may have forked others first.
+  std::list<Zygote> leaving_;
   std::deque<Zygote::Spare> spares_;  // Who came first goes first.
   size_t coming_ = 0;                 // So many have been asked for.
   bool pausing_ = false;              // One could not be forked.

@@ -108,6 +108,8 @@ bool ForkAndTell(Stream& parent, ConnectionHandler& handler,
     (void)parent.WriteAll(BytesOf(answer));
     return false;
   }
+  // From here on the spare alone has it, and if it is dead nobody.
+  (void)ends->childs.Close();
   const Answer answer = {.pid = *pid};
   if (SendFds(parent, BytesOf(answer), {ends->parents.fd()}).ok()) return true;
   // It ends by itself, but somebody has to wait for it.
@@ -189,7 +191,8 @@ absl::StatusOr<std::optional<Zygote::Spare>> Zygote::Next() {
   if (got.ok() && !got->fds.empty()) fd = std::move(got->fds.front());
   if (answer.pid > 0) {
     named_ = answer.pid;
-    return Spare{.pid = answer.pid, .channel = Stream(std::move(fd), Address())};
+    return Spare{.pid = answer.pid,
+                 .channel = Stream(std::move(fd), Address())};
   }
   if (answer.error != 0) return ErrnoStatus(answer.error, "fork a spare");
   if (!got.ok() && ErrnoOf(got.status()) != ECONNRESET) return got.status();

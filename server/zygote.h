@@ -13,7 +13,7 @@
 //     if (!spare.ok()) return spare.status();
 //     if (!spare->has_value()) return absl::UnavailableError("not yet");
 //     absl::Status given =
-//         (*spare)->Give(connection, {.peer = connection.peer()}, nullptr);
+//         (*spare)->Give(connection, {.local = {}, .peer = connection.peer()}, nullptr);
 //     if (!given.ok()) return given;
 //     return (*spare)->pid;
 //   }
