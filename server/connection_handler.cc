@@ -19,12 +19,6 @@
 #include "brood/proc/posix.h"
 
 namespace brood {
-namespace {
-
-// What a shell says of a command that it could not run.
-constexpr int kCannotBegin = 126;
-
-}  // namespace
 
 // An end that was received counts as a byte, for it has a sequence number; one
 // that was sent counts among the acknowledged. Of a connection that is over for

@@ -19,7 +19,7 @@
 //
 // Errors: the result of Handle() becomes the exit code of the process, low
 // eight bits: 0 says that all went well. A process that could not be given its
-// limits exits with 126 and has not called it.
+// limits exits with kCannotBegin and has not called it.
 //
 // Threads, signals, fork: Handle() runs in a process of the model's choosing,
 // most often a forked child. No signal is blocked or handled there; what it
@@ -86,6 +86,9 @@ bool WasGivenUp(const Stream& stream);
 
 class ConnectionHandler {
  public:
+  // What a shell says of a command that it could not run.
+  static constexpr int kCannotBegin = 126;
+
   virtual ~ConnectionHandler() = default;
 
   // One word, for logs: "echo".

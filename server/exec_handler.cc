@@ -71,7 +71,6 @@ absl::StatusOr<Child> ExecHandler::Start(Stream& stream,
 }
 
 int ExecHandler::Handle(Stream& stream, const ConnectionInfo& info) {
-  constexpr int kCannotBegin = 126;
   constexpr int kKilled = 128;
   absl::StatusOr<ProgramRun> run = ProgramRun::Create();
   if (!run.ok()) return kCannotBegin;

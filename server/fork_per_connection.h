@@ -57,7 +57,7 @@
 // Ownership: owns the acceptor and the children; the handler is borrowed.
 // Errors: see process_model.h. Threads: one. Signals: none.
 // Fork: yes; nothing of this is there in a handler's process, see unforked.h.
-// Rests on: fork.h, reaper.h, families.h, listener.h.
+// Rests on: fork.h, reaper.h, families.h, listener.h, spare_pool.h.
 #ifndef BROOD_SERVER_FORK_PER_CONNECTION_H_
 #define BROOD_SERVER_FORK_PER_CONNECTION_H_
 
@@ -113,8 +113,8 @@ class ForkPerConnection : public ProcessModel, public Unforked {
   struct Options {
     // The name of the model, for logs.
     std::string_view name = "fork";
-    // Who comes in. limits.max_connections is how many processes there are at
-    // once; at least 1.
+    // Who comes in. limits.max_connections is how many processes with a client
+    // there are at once; at least 1.
     Gate::Options gate = {};
     // The number of processes is the model's own: ChangeCapacity() keeps it.
     bool fixed_capacity = false;

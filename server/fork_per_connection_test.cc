@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -31,6 +32,7 @@
 #include "brood/net/address_range_set.h"
 #include "brood/net/listener.h"
 #include "brood/net/stream.h"
+#include "brood/proc/child.h"
 #include "brood/proc/exit_status.h"
 #include "brood/proc/limits.h"
 #include "brood/proc/posix.h"
@@ -512,26 +514,33 @@ TEST_F(ForkPerConnectionTest, ChangesHowManyComeInWhenAsked) {
 
 class SparesTest : public ForkPerConnectionTest {
  protected:
-  // With so many that have connected before, and waits for the spares.
+  // Beside one client who has come before, and with so many spares ready.
   void StartWithSpares(ConnectionHandler& handler,
-                       ForkPerConnection::Options options = {}) {
+                       ForkPerConnection::Options options = {},
+                       size_t spares = SparePolicy::kMost) {
     options.spares_from = 1;
     Start(handler, options);
     first_.emplace(Connect());
-    Await([&] { return Spares() == SparePolicy::kMost; });
+    Await([&] { return Spares().value_or(0) >= spares; });
   }
 
-  std::optional<uint64_t> Spares() const {
+  std::optional<uint64_t> StateOf(std::string_view name) const {
     for (const LogField& field : model_->State()) {
-      if (field.name == "spares") return std::get<uint64_t>(field.value);
+      if (field.name == name) return std::get<uint64_t>(field.value);
     }
     return std::nullopt;
   }
+  std::optional<uint64_t> Spares() const { return StateOf("spares"); }
 
-  // Whom it forked first.
+  // Whom it forked after the process of the first client.
   static pid_t Zygote() {
-    std::vector<pid_t> children = *ProcessTable().ChildrenOf(getpid());
-    return children.at(1);  // After the process of the first connection.
+    std::vector<Process> children;
+    const std::vector<pid_t> found = *ProcessTable().ChildrenOf(getpid());
+    for (const pid_t pid : found) {
+      children.push_back(*ProcessTable().Read(pid));
+    }
+    std::ranges::stable_sort(children, {}, &Process::start);
+    return children.at(1).pid;
   }
 
   std::optional<Stream> first_;
@@ -592,7 +601,8 @@ TEST_F(SparesTest, AreNotThereWhereThereIsNoCrowd) {
 TEST_F(SparesTest, EndWhenTheyTakeTooLong) {
   Rememberer handler;
   StartWithSpares(handler,
-                  {.patience = {.handler_timeout = absl::Milliseconds(30)}});
+                  {.patience = {.handler_timeout = absl::Milliseconds(500)}},
+                  /*spares=*/1);
   const Stream client = Connect();
   AwaitEnds(2);
   EXPECT_EQ(ends_.at(1).status, ExitStatus::Killed(SIGTERM));
@@ -615,7 +625,8 @@ TEST_F(SparesTest, GiveEverySlotBackWhateverHappens) {
       moody, {.gate = {.limits = {.max_connections = 3}, .max_waiting = 50}});
   std::vector<Stream> clients = ConnectMany(40, "127.0.0.2:0");
   // Some have no client yet.
-  for (const pid_t child : *ProcessTable().ChildrenOf(getpid())) {
+  const std::vector<pid_t> children = *ProcessTable().ChildrenOf(getpid());
+  for (const pid_t child : children) {
     if (child % 2 == 0) (void)kill(child, SIGKILL);
   }
   first_.reset();
@@ -629,8 +640,9 @@ TEST_F(SparesTest, AreDoneWithoutIfTheyCannotBeHad) {
   Rememberer handler;
   StartWithSpares(handler);
   handler.remembered = 2;
-  ASSERT_EQ(kill(Zygote(), SIGKILL), 0);
-  Await([&] { return !Spares().has_value(); });
+  const pid_t zygote = Zygote();
+  ASSERT_EQ(kill(zygote, SIGKILL), 0);
+  Await([&] { return !model_->Owns(zygote); });
   Stream client = Connect();
   ASSERT_THAT(client.ShutdownWrite(), IsOk());
   AwaitEnds(1);
@@ -660,7 +672,25 @@ TEST_F(SparesTest, EndWithTheServer) {
   model_->SignalHandlers(SIGKILL, EndCause::kStop);
   Await([&] { return done; });
   model_.reset();
-  EXPECT_THAT(*ProcessTable().ChildrenOf(getpid()), IsEmpty());
+  // Those that take their time to die have been put aside.
+  while (!ProcessTable().ChildrenOf(getpid())->empty()) (void)ReapDropped();
+}
+
+TEST_F(SparesTest, DoNotComeBackWhileTheServerEnds) {
+  Rememberer handler;
+  StartWithSpares(handler);
+  constexpr size_t kClients = 20;
+  const std::vector<Stream> clients = ConnectMany(kClients, "127.0.0.2:0");
+  Await([&] { return StateOf("connections") == kClients + 1; });
+  bool had_spares = false;
+  size_t ended = 0;
+  model_->OnConnectionEnd([&](const ConnectionRecord&) {
+    had_spares |= Spares().has_value();
+    ++ended;
+  });
+  model_->SignalHandlers(SIGTERM, EndCause::kStop);
+  Await([&] { return ended == kClients + 1; });
+  EXPECT_FALSE(had_spares);
 }
 
 }  // namespace

@@ -6,10 +6,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -29,6 +31,14 @@
 #include "brood/server/zygote.h"
 
 namespace brood {
+namespace {
+
+// Whether a spare that was to be given a connection is there no more.
+bool IsGone(const absl::Status& status) {
+  return ErrnoOf(status) == EPIPE || ErrnoOf(status) == ECONNRESET;
+}
+
+}  // namespace
 
 void SparePool::Start(PollLoop& loop, const Limits& limits, size_t from,
                       absl::AnyInvocable<void()> on_more) {
@@ -40,7 +50,7 @@ void SparePool::Start(PollLoop& loop, const Limits& limits, size_t from,
 
 void SparePool::Decide(size_t connections) {
   if (is_on()) {
-    if (connections < (from_ + 1) / 2) Stop();
+    if (connections < (from_ + 1) / 2) LetGo();
   } else if (MonotonicNow() >= not_before_) {
     StartZygote();
   }
@@ -74,6 +84,11 @@ void SparePool::StartZygote() {
 }
 
 void SparePool::Stop() {
+  from_ = std::numeric_limits<size_t>::max();
+  LetGo();
+}
+
+void SparePool::LetGo() {
   if (!is_on()) return;
   Kill();
   const auto last = std::prev(leaving_.end());
@@ -87,7 +102,7 @@ void SparePool::Stop() {
 }
 
 void SparePool::Kill() {
-  (void)reaper_.SignalGroup(zygote_pid_, SIGKILL);
+  if (zygote_pid_ != -1) (void)reaper_.SignalGroup(zygote_pid_, SIGKILL);
   leaving_.push_back(*std::move(zygote_));
   zygote_.reset();
   spares_.clear();
@@ -97,8 +112,8 @@ void SparePool::Kill() {
 bool SparePool::SeeOff(Zygote& leaving) {
   while (true) {
     const absl::StatusOr<std::optional<Zygote::Spare>> spare = leaving.Next();
-    if (IsShortage(spare.status())) continue;  // Of one it could not fork.
-    if (!spare.ok()) return true;
+    if (absl::IsOutOfRange(spare.status())) return true;
+    if (!spare.ok()) continue;  // It could not fork one.
     if (!spare->has_value()) return false;
     (void)TakeCharge((*spare)->pid);
   }
@@ -106,7 +121,7 @@ bool SparePool::SeeOff(Zygote& leaving) {
 
 void SparePool::Renew() {
   if (!is_on()) return;
-  Stop();
+  LetGo();
   StartZygote();
 }
 
@@ -114,8 +129,26 @@ void SparePool::AskForMore() {
   if (!is_on() || pausing_) return;
   const size_t missing = SparePolicy::Missing(spares_.size() + coming_);
   if (missing == 0) return;
-  // If it does not listen, it is as good as gone, and TakeIn() will hear of it.
-  if (zygote_->Ask(static_cast<uint32_t>(missing)).ok()) coming_ += missing;
+  // If it does not listen it is gone, and TakeIn() will hear of it.
+  if (!zygote_->Ask(static_cast<uint32_t>(missing)).ok()) return;
+  if (coming_ == 0) owes_since_ = MonotonicNow();
+  coming_ += missing;
+  if (!std::exchange(expecting_, true)) ExpectAnswer();
+}
+
+// One that somebody has stopped would let everybody wait.
+void SparePool::ExpectAnswer() {
+  const absl::Duration now = MonotonicNow();
+  if (coming_ > 0 && now - owes_since_ >= kRetry) {
+    LetGo();
+    on_more_();
+  }
+  expecting_ = coming_ > 0;
+  if (!expecting_) return;
+  loop_->CallAfter(owes_since_ + kRetry - now, [this] {
+    ExpectAnswer();
+    return absl::OkStatus();
+  });
 }
 
 absl::Status SparePool::TakeIn() {
@@ -125,11 +158,14 @@ absl::Status SparePool::TakeIn() {
     if (IsShortage(spare.status())) {
       Pause();
     } else if (!spare.ok()) {
-      Stop();
+      LetGo();
     } else {
+      owes_since_ = MonotonicNow();
       if (coming_ > 0) --coming_;
-      const bool ready = (*spare)->channel.fd() != -1;
-      if (TakeCharge((*spare)->pid) && ready) {
+      const bool is_mine = TakeCharge((*spare)->pid);
+      if ((*spare)->channel.fd() == -1) {
+        Pause();
+      } else if (is_mine) {
         spares_.push_back(**std::move(spare));
       }
     }
@@ -141,7 +177,10 @@ absl::Status SparePool::TakeIn() {
 bool SparePool::TakeCharge(pid_t pid) {
   // It does so itself, but may have its client and be signalled before that.
   (void)setpgid(pid, pid);
-  return reaper_.Add(Child(pid, *reaper_.exit_signal()), kTag).ok();
+  Child child(pid, *reaper_.exit_signal());
+  // It may have ended before it had a name, and been announced to nobody.
+  (void)child.TryWait();
+  return reaper_.Add(std::move(child), kTag).ok();
 }
 
 void SparePool::Pause() {
@@ -155,10 +194,16 @@ void SparePool::Pause() {
 }
 
 void SparePool::NoteEnd(pid_t pid) {
+  if (pid == zygote_pid_) {
+    zygote_pid_ = -1;  // From here on it may be somebody else's.
+    LetGo();
+    return;
+  }
   const auto spare = std::ranges::find(spares_, pid, &Zygote::Spare::pid);
   if (spare == spares_.end()) return;
   spares_.erase(spare);
-  AskForMore();
+  // Whatever it is that kills them, it is not to have one after the other.
+  Pause();
 }
 
 SparePool::Way SparePool::WayFor(const SourceKey& source) const {
@@ -175,10 +220,13 @@ std::optional<pid_t> SparePool::Give(const SourceKey& source,
                                      TcpTotals* totals, uint64_t tag) {
   std::optional<pid_t> taken;
   while (!taken.has_value() && !spares_.empty()) {
-    // One that has been killed is not there any more, and the next is tried.
-    Zygote::Spare spare = std::move(spares_.front());
+    const absl::Status given = spares_.front().Give(connection, info, totals);
+    if (!given.ok() && !IsGone(given)) {
+      Pause();
+      break;
+    }
+    if (given.ok()) taken = spares_.front().pid;
     spares_.pop_front();
-    if (spare.Give(connection, info, totals).ok()) taken = spare.pid;
   }
   if (taken.has_value()) {
     reaper_.SetTag(*taken, tag);

@@ -14,12 +14,12 @@
 //
 // What it is not: for a server that is not crowded. There a fork takes less
 // than to hand a connection over, and there is no zygote; it begins with so
-// many connections as its owner says, and ends with half as many.
+// many connections as its owner says, and ends with fewer than half of that.
 //
 // Ownership: owns the zygote and the spares, as long as they have no connection;
 // their processes are the reaper's, which is borrowed, as are the loop and the
-// handler. Errors: none. Where there can be no zygote, everybody is to fork;
-// after kRetry it is tried again.
+// handler. Errors: none. Where there can be no zygote, or it does not answer,
+// everybody is to fork; after kRetry it is tried again.
 //
 // Threads: one. Signals: none. Fork: a child must not use a copy.
 // Rests on: zygote.h, reaper.h.
@@ -77,7 +77,7 @@ class SparePool {
   void NoteEnd(pid_t pid);
   // Memory that is shared since is to be known to spares.
   void Renew();
-  // Without spares from now on.
+  // Without spares from now on, for good.
   void Stop();
 
   bool is_on() const { return zygote_.has_value(); }
@@ -87,7 +87,8 @@ class SparePool {
   // spare is to be hoped for.
   enum class Way { kFork, kSpare, kWait };
   Way WayFor(const SourceKey& source) const;
-  // Which process serves it from now on; nullopt if there is none after all.
+  // Which process serves it from now on; nullopt if there is none after all, and
+  // a fork is the way. REQUIRES: the way is kSpare.
   std::optional<pid_t> Give(const SourceKey& source, const Stream& connection,
                             const ConnectionInfo& info, TcpTotals* totals,
                             uint64_t tag);
@@ -95,8 +96,11 @@ class SparePool {
  private:
   void Decide(size_t connections);
   void StartZygote();
+  // Until there is a new one.
+  void LetGo();
   void Kill();
   void AskForMore();
+  void ExpectAnswer();
   absl::Status TakeIn();
   // Sees to it that somebody waits for it.
   bool TakeCharge(pid_t pid);
@@ -117,7 +121,10 @@ class SparePool {
   std::list<Zygote> leaving_;
   std::deque<Zygote::Spare> spares_;  // Who came first goes first.
   size_t coming_ = 0;                 // So many have been asked for.
-  bool pausing_ = false;              // One could not be forked.
+  // Since when it owes an answer, or the next; monotonic.
+  absl::Duration owes_since_ = -absl::InfiniteDuration();
+  bool expecting_ = false;
+  bool pausing_ = false;  // One could not be forked.
   absl::Duration not_before_ = -absl::InfiniteDuration();  // Monotonic.
 };
 

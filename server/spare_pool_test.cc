@@ -3,11 +3,13 @@
 
 #include <sched.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
@@ -25,14 +27,17 @@
 #include "brood/net/address.h"
 #include "brood/net/source_key.h"
 #include "brood/net/stream.h"
+#include "brood/proc/child.h"
 #include "brood/proc/exit_queue.h"
 #include "brood/proc/exit_status.h"
+#include "brood/proc/fork.h"
 #include "brood/proc/process_table.h"
 #include "brood/proc/reaper.h"
 #include "brood/proc/unique_fd.h"
 #include "brood/server/connection_handler.h"
 #include "brood/server/poll_loop.h"
 #include "brood/server/spare_policy.h"
+#include "brood/tests/deny_syscalls.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -40,6 +45,7 @@ namespace brood {
 namespace {
 
 using ::absl_testing::IsOk;
+using ::absl_testing::IsOkAndHolds;
 using ::testing::AllOf;
 using ::testing::Each;
 using ::testing::Field;
@@ -110,7 +116,15 @@ class SparePoolTest : public testing::Test {
 
   // In the order in which they were forked, so the zygote is the first.
   static std::vector<pid_t> Children() {
-    return *ProcessTable().ChildrenOf(getpid());
+    std::vector<Process> children;
+    const std::vector<pid_t> found = *ProcessTable().ChildrenOf(getpid());
+    for (const pid_t pid : found) {
+      children.push_back(*ProcessTable().Read(pid));
+    }
+    std::ranges::stable_sort(children, {}, &Process::start);
+    std::vector<pid_t> pids;
+    for (const Process& child : children) pids.push_back(child.pid);
+    return pids;
   }
 
   Sleeper sleeper_;
@@ -228,6 +242,48 @@ TEST_F(SparePoolTest, BeginsAnewForNewMemory) {
   });
   EXPECT_NE(Children().front(), before);
   EXPECT_THAT(Children(), SizeIs(SparePolicy::kMost + 1));
+}
+
+TEST_F(SparePoolTest, NeverBeginsAgainOnceItIsStopped) {
+  Fill();
+  pool_.Stop();
+  EXPECT_FALSE(pool_.is_on());
+  Await([&] { return ends_.size() == SparePolicy::kMost + 1; });
+  pool_.NoteConnections(kFrom);
+  EXPECT_FALSE(pool_.is_on());
+}
+
+TEST_F(SparePoolTest, HasNobodyWaitForAZygoteThatDoesNotAnswer) {
+  Fill();
+  ASSERT_EQ(kill(Children().front(), SIGSTOP), 0);
+  std::vector<Stream> clients;
+  while (std::optional<Stream> client = Come(clients.size())) {
+    clients.push_back(*std::move(client));
+  }
+  const SourceKey source = SourceKey::Of(Address());
+  EXPECT_EQ(pool_.WayFor(source), SparePool::Way::kWait);
+  Await([&] { return pool_.WayFor(source) == SparePool::Way::kFork; });
+}
+
+TEST(SparePoolInASandboxTest, HasEverybodyForkWhereNoDescriptorCanBePassed) {
+  absl::StatusOr<Child> child = Fork({}, [] {
+    Reaper reaper = *Reaper::Create(*ExitQueue::Create());
+    Sleeper sleeper;
+    PollLoop loop;
+    DenySyscalls({SYS_sendmsg}, ENOBUFS);
+    SparePool pool(reaper, sleeper);
+    SparePool::Way way = SparePool::Way::kWait;
+    pool.Start(loop, {}, 1, [&] {
+      way = pool.WayFor(SourceKey::OfUser(1));
+      loop.Stop();
+    });
+    pool.NoteConnections(1);
+    if (pool.WayFor(SourceKey::OfUser(1)) != SparePool::Way::kWait) return 1;
+    if (!loop.Run().ok()) return 2;
+    return way == SparePool::Way::kFork ? 0 : 3;
+  });
+  ASSERT_THAT(child, IsOk());
+  EXPECT_THAT(child->Wait(), IsOkAndHolds(ExitStatus::Exited(0)));
 }
 
 }  // namespace

@@ -35,6 +35,7 @@ namespace {
 // What comes beside a connection. Both processes are one program at the same
 // addresses.
 struct Order {
+  Address peer;  // Of the socket; a proxy, if info tells of another.
   ConnectionInfo info = {};
   TcpTotals* totals = nullptr;
 };
@@ -78,10 +79,11 @@ int RunSpare(Stream& channel, ConnectionHandler& handler,
   absl::StatusOr<ReceivedFds> got =
       ReceiveFds(channel, RoomFor(order), /*max_fds=*/1);
   (void)channel.Close();
+  if (got.ok() && got->data.end()) return 0;
   if (!got.ok() || got->fds.empty() || got->data.bytes() != sizeof(order)) {
-    return 0;
+    return ConnectionHandler::kCannotBegin;
   }
-  Stream connection(std::move(got->fds.front()), order.info.peer);
+  Stream connection(std::move(got->fds.front()), order.peer);
   return handler.Serve(connection, order.info,
                        {.limits = limits, .totals = order.totals});
 }
@@ -104,7 +106,8 @@ bool ForkAndTell(Stream& parent, ConnectionHandler& handler,
       ends.ok() ? ForkSpare(*ends, handler, limits, last)
                 : absl::StatusOr<pid_t>(ends.status());
   if (!pid.ok()) {
-    const Answer answer = {.error = ErrnoOf(pid.status())};
+    const int error = ErrnoOf(pid.status());
+    const Answer answer = {.error = error != 0 ? error : EINVAL};
     (void)parent.WriteAll(BytesOf(answer));
     return false;
   }
@@ -119,6 +122,7 @@ bool ForkAndTell(Stream& parent, ConnectionHandler& handler,
 
 int RunZygote(Stream& parent, ConnectionHandler& handler, const Limits& limits,
               pid_t& last) {
+  last = 0;  // So that the page is there when the kernel writes to it.
   while (true) {
     uint32_t count = 0;
     const absl::StatusOr<IoResult> got = parent.Read(RoomFor(count));
@@ -140,7 +144,8 @@ void Zygote::Unmap::operator()(pid_t* last) const {
 absl::Status Zygote::Spare::Give(const Stream& connection,
                                  const ConnectionInfo& info,
                                  TcpTotals* totals) {
-  const Order order = {.info = info, .totals = totals};
+  const Order order = {
+      .peer = connection.peer(), .info = info, .totals = totals};
   const absl::StatusOr<IoResult> sent =
       TrySendFds(channel, BytesOf(order), {connection.fd()});
   if (!sent.ok()) return sent.status();

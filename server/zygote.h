@@ -31,7 +31,8 @@
 //
 // A spare has nothing open but its end of a socket, and then its connection,
 // which comes through it. It ends, with 0, when the other end is closed and no
-// connection has come. The zygote ends when its object is destroyed.
+// connection has come, and with kCannotBegin if one could not be taken. The
+// zygote ends when its object is destroyed.
 //
 // Readiness: fd() polls readable when Next() has something to say.
 //
@@ -40,9 +41,10 @@
 // named it, by Child(pid, exit_signal). The handler is borrowed.
 //
 // Errors: Start: what Fork(), socketpair(2) and mmap(2) say. Ask: what sendmsg(2)
-// says. Next: what a fork failed with, and then nothing comes of what is left
-// of that Ask(); OutOfRange if the zygote is gone. Nobody whom it forked is
-// lost then: Next() names him first.
+// says. Next: what a fork failed with; OutOfRange if the zygote is gone. Nobody
+// whom it forked is lost then: Next() names him first. After a fork that failed,
+// and after a spare whose socket did not come, nothing comes of what is left of
+// that Ask().
 //
 // Threads: one. Signals: none. Fork: a child must not use a copy. Rests on:
 // fork.h, fd_passing.h.

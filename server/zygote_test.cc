@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -74,6 +75,16 @@ class Oracle : public ConnectionHandler {
                        info.connections_of_source == 3
                    ? static_cast<int>(info.id)
                    : 101;
+      case 's': {
+        sigset_t mask;
+        int death_signal = 0;
+        return sigprocmask(SIG_SETMASK, nullptr, &mask) == 0 &&
+                       sigisemptyset(&mask) == 1 &&
+                       prctl(PR_GET_PDEATHSIG, &death_signal) == 0 &&
+                       death_signal == SIGKILL
+                   ? 0
+                   : 104;
+      }
       case 'p':
         return getppid() == parent && getpgrp() == getpid() ? 0 : 102;
       case 'f':
@@ -183,6 +194,11 @@ TEST_F(ZygoteTest, ForksChildrenOfItsParentThatLeadTheirGroups) {
   EXPECT_EQ(Ask("p"), ExitStatus::Exited(0));
 }
 
+TEST_F(ZygoteTest, ForksProcessesThatBlockNoSignalAndDieWithTheirParent) {
+  Start();
+  EXPECT_EQ(Ask("s"), ExitStatus::Exited(0));
+}
+
 // Beside 0, 1 and 2.
 TEST_F(ZygoteTest, LeavesASpareNothingButItsConnection) {
   Start();
@@ -246,7 +262,7 @@ TEST_F(ZygoteTest, HandsNothingToASpareThatIsDead) {
 TEST_F(ZygoteTest, NamesAllWhomItForkedIfItIsKilled) {
   for (int named = 0; named < 20; ++named) {
     Start();
-    ASSERT_THAT(zygote_->Ask(1000), IsOk());
+    ASSERT_THAT(zygote_->Ask(60), IsOk());
     absl::StatusOr<Zygote::Spare> spare = absl::UnknownError("none yet");
     for (int i = 0; i <= named; ++i) {
       spare = AwaitNext();
