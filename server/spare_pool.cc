@@ -50,7 +50,11 @@ void SparePool::Start(PollLoop& loop, const Limits& limits, size_t from,
 
 void SparePool::Decide(size_t connections) {
   if (is_on()) {
-    if (connections < (from_ + 1) / 2) LetGo();
+    if (connections < (from_ + 1) / 2) {
+      LetGo();
+    } else {
+      AskForMore();
+    }
   } else if (MonotonicNow() >= not_before_) {
     StartZygote();
   }
@@ -106,14 +110,14 @@ void SparePool::Kill() {
   leaving_.push_back(*std::move(zygote_));
   zygote_.reset();
   spares_.clear();
-  coming_ = 0;
+  not_before_ = MonotonicNow() + kRetry;
 }
 
 bool SparePool::SeeOff(Zygote& leaving) {
   while (true) {
     const absl::StatusOr<std::optional<Zygote::Spare>> spare = leaving.Next();
     if (absl::IsOutOfRange(spare.status())) return true;
-    if (!spare.ok()) continue;  // It could not fork one.
+    if (!spare.ok()) continue;  // One could not be forked.
     if (!spare->has_value()) return false;
     (void)TakeCharge((*spare)->pid);
   }
@@ -127,23 +131,22 @@ void SparePool::Renew() {
 
 void SparePool::AskForMore() {
   if (!is_on() || pausing_) return;
-  const size_t missing = SparePolicy::Missing(spares_.size() + coming_);
+  const size_t missing = SparePolicy::Missing(spares_.size() + coming());
   if (missing == 0) return;
   // If it does not listen it is gone, and TakeIn() will hear of it.
+  if (coming() == 0) owes_since_ = MonotonicNow();
   if (!zygote_->Ask(static_cast<uint32_t>(missing)).ok()) return;
-  if (coming_ == 0) owes_since_ = MonotonicNow();
-  coming_ += missing;
   if (!std::exchange(expecting_, true)) ExpectAnswer();
 }
 
 // One that somebody has stopped would let everybody wait.
 void SparePool::ExpectAnswer() {
   const absl::Duration now = MonotonicNow();
-  if (coming_ > 0 && now - owes_since_ >= kRetry) {
+  if (coming() > 0 && now - owes_since_ >= kRetry) {
     LetGo();
     on_more_();
   }
-  expecting_ = coming_ > 0;
+  expecting_ = coming() > 0;
   if (!expecting_) return;
   loop_->CallAfter(owes_since_ + kRetry - now, [this] {
     ExpectAnswer();
@@ -161,7 +164,6 @@ absl::Status SparePool::TakeIn() {
       LetGo();
     } else {
       owes_since_ = MonotonicNow();
-      if (coming_ > 0) --coming_;
       const bool is_mine = TakeCharge((*spare)->pid);
       if ((*spare)->channel.fd() == -1) {
         Pause();
@@ -184,7 +186,6 @@ bool SparePool::TakeCharge(pid_t pid) {
 }
 
 void SparePool::Pause() {
-  coming_ = 0;
   if (std::exchange(pausing_, true)) return;
   loop_->CallAfter(kShortagePause, [this] {
     pausing_ = false;
@@ -211,7 +212,7 @@ SparePool::Way SparePool::WayFor(const SourceKey& source) const {
   if (!spares_.empty() && policy_.MayTake(source, spares_.size())) {
     return Way::kSpare;
   }
-  return coming_ > 0 ? Way::kWait : Way::kFork;
+  return coming() > 0 && !pausing_ ? Way::kWait : Way::kFork;
 }
 
 std::optional<pid_t> SparePool::Give(const SourceKey& source,
@@ -221,10 +222,8 @@ std::optional<pid_t> SparePool::Give(const SourceKey& source,
   std::optional<pid_t> taken;
   while (!taken.has_value() && !spares_.empty()) {
     const absl::Status given = spares_.front().Give(connection, info, totals);
-    if (!given.ok() && !IsGone(given)) {
-      Pause();
-      break;
-    }
+    if (!given.ok()) Pause();
+    if (!given.ok() && !IsGone(given)) break;
     if (given.ok()) taken = spares_.front().pid;
     spares_.pop_front();
   }

@@ -99,6 +99,8 @@ class SparePool {
   // Until there is a new one.
   void LetGo();
   void Kill();
+  // How many have been asked for and are yet to come.
+  size_t coming() const { return is_on() ? zygote_->owed() : 0; }
   void AskForMore();
   void ExpectAnswer();
   absl::Status TakeIn();
@@ -120,11 +122,12 @@ class SparePool {
   // Those that have been killed, and may have forked others first.
   std::list<Zygote> leaving_;
   std::deque<Zygote::Spare> spares_;  // Who came first goes first.
-  size_t coming_ = 0;                 // So many have been asked for.
   // Since when it owes an answer, or the next; monotonic.
   absl::Duration owes_since_ = -absl::InfiniteDuration();
   bool expecting_ = false;
-  bool pausing_ = false;  // One could not be forked.
+  // One could not be had, or did not live. No more are asked for, and nobody
+  // waits for one.
+  bool pausing_ = false;
   absl::Duration not_before_ = -absl::InfiniteDuration();  // Monotonic.
 };
 

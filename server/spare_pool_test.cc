@@ -263,6 +263,9 @@ TEST_F(SparePoolTest, HasNobodyWaitForAZygoteThatDoesNotAnswer) {
   const SourceKey source = SourceKey::Of(Address());
   EXPECT_EQ(pool_.WayFor(source), SparePool::Way::kWait);
   Await([&] { return pool_.WayFor(source) == SparePool::Way::kFork; });
+  // Nor is another to hold everybody up at once.
+  pool_.NoteConnections(kFrom);
+  EXPECT_EQ(pool_.WayFor(source), SparePool::Way::kFork);
 }
 
 TEST(SparePoolInASandboxTest, HasEverybodyForkWhereNoDescriptorCanBePassed) {

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -44,6 +45,8 @@ struct Order {
 struct Answer {
   pid_t pid = -1;
   int error = 0;  // Why there is none.
+  // How many others that were asked for will not come either.
+  uint32_t dropped = 0;
 };
 
 template <typename T>
@@ -98,26 +101,31 @@ absl::StatusOr<pid_t> ForkSpare(Ends& ends, ConnectionHandler& handler,
                      [&] { return RunSpare(ends.childs, handler, limits); });
 }
 
-// Says whether another can follow.
-bool ForkAndTell(Stream& parent, ConnectionHandler& handler,
-                 const Limits& limits, pid_t& last) {
+// The first of `count`. Says how many are left to be forked; none if it could
+// not be, and nullopt if nobody can be told of it.
+std::optional<uint32_t> ForkAndTell(uint32_t count, Stream& parent,
+                                    ConnectionHandler& handler,
+                                    const Limits& limits, pid_t& last) {
   absl::StatusOr<Ends> ends = Ends::Create();
   const absl::StatusOr<pid_t> pid =
       ends.ok() ? ForkSpare(*ends, handler, limits, last)
                 : absl::StatusOr<pid_t>(ends.status());
-  if (!pid.ok()) {
+  Answer answer;
+  if (pid.ok()) {
+    // From here on the spare alone has it, and if it is dead nobody.
+    (void)ends->childs.Close();
+    answer.pid = *pid;
+    if (SendFds(parent, BytesOf(answer), {ends->parents.fd()}).ok()) {
+      return count - 1;
+    }
+    // It ends by itself, but somebody has to wait for it.
+  } else {
     const int error = ErrnoOf(pid.status());
-    const Answer answer = {.error = error != 0 ? error : EINVAL};
-    (void)parent.WriteAll(BytesOf(answer));
-    return false;
+    answer.error = error != 0 ? error : EINVAL;
   }
-  // From here on the spare alone has it, and if it is dead nobody.
-  (void)ends->childs.Close();
-  const Answer answer = {.pid = *pid};
-  if (SendFds(parent, BytesOf(answer), {ends->parents.fd()}).ok()) return true;
-  // It ends by itself, but somebody has to wait for it.
-  (void)parent.WriteAll(BytesOf(answer));
-  return false;
+  answer.dropped = count - 1;
+  if (!parent.WriteAll(BytesOf(answer)).ok()) return std::nullopt;
+  return 0;
 }
 
 int RunZygote(Stream& parent, ConnectionHandler& handler, const Limits& limits,
@@ -127,8 +135,11 @@ int RunZygote(Stream& parent, ConnectionHandler& handler, const Limits& limits,
     uint32_t count = 0;
     const absl::StatusOr<IoResult> got = parent.Read(RoomFor(count));
     if (!got.ok() || got->bytes() != sizeof(count)) return 0;
-    while (count > 0 && ForkAndTell(parent, handler, limits, last)) {
-      --count;
+    while (count > 0) {
+      const std::optional<uint32_t> left =
+          ForkAndTell(count, parent, handler, limits, last);
+      if (!left.has_value()) return 1;
+      count = *left;
       // Nobody waits for this one, but somebody may for the processor.
       (void)sched_yield();
     }
@@ -183,6 +194,7 @@ absl::Status Zygote::Ask(uint32_t count) {
   if (sent->bytes() != sizeof(count)) {
     return absl::UnavailableError("ask for spares: it does not listen");
   }
+  owed_ += count;
   return absl::OkStatus();
 }
 
@@ -191,6 +203,9 @@ absl::StatusOr<std::optional<Zygote::Spare>> Zygote::Next() {
   absl::StatusOr<ReceivedFds> got =
       TryReceiveFds(channel_, RoomFor(answer), /*max_fds=*/1);
   if (got.ok() && got->data.would_block()) return std::nullopt;
+  if (answer.pid > 0 || answer.error != 0) {
+    owed_ -= std::min<size_t>(owed_, 1 + answer.dropped);
+  }
   UniqueFd fd;
   // Where no descriptor was left, what it came with has been read.
   if (got.ok() && !got->fds.empty()) fd = std::move(got->fds.front());
@@ -200,8 +215,8 @@ absl::StatusOr<std::optional<Zygote::Spare>> Zygote::Next() {
                  .channel = Stream(std::move(fd), Address())};
   }
   if (answer.error != 0) return ErrnoStatus(answer.error, "fork a spare");
-  if (!got.ok() && ErrnoOf(got.status()) != ECONNRESET) return got.status();
   // It is gone, and may have been killed before it could tell of its last one.
+  owed_ = 0;
   if (const pid_t last = *last_; last != 0 && last != named_) {
     named_ = last;
     return Spare{.pid = last, .channel = Stream(UniqueFd(), Address())};

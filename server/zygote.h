@@ -41,10 +41,10 @@
 // named it, by Child(pid, exit_signal). The handler is borrowed.
 //
 // Errors: Start: what Fork(), socketpair(2) and mmap(2) say. Ask: what sendmsg(2)
-// says. Next: what a fork failed with; OutOfRange if the zygote is gone. Nobody
-// whom it forked is lost then: Next() names him first. After a fork that failed,
-// and after a spare whose socket did not come, nothing comes of what is left of
-// that Ask().
+// says. Next: why one could not be forked; OutOfRange if the zygote is gone, or
+// cannot be heard. Nobody whom it forked is lost then: Next() names him first.
+// After a fork that failed, and after a spare whose socket could not be sent,
+// nothing comes of what is left of that Ask(), and owed() knows it.
 //
 // Threads: one. Signals: none. Fork: a child must not use a copy. Rests on:
 // fork.h, fd_passing.h.
@@ -53,6 +53,7 @@
 
 #include <sys/types.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -72,7 +73,8 @@ class Zygote {
   // A process that waits for its connection.
   struct Spare {
     pid_t pid = -1;
-    // Closed if no descriptor was left for it: then the spare ends at once.
+    // Closed if it could not be sent, or no descriptor was left for it: then the
+    // spare ends at once.
     Stream channel;
 
     // From here on it serves `connection`, of which the caller should close its
@@ -93,6 +95,8 @@ class Zygote {
   int fd() const { return channel_.fd(); }
   // For so many spares more, which come one after the other.
   absl::Status Ask(uint32_t count);
+  // How many of those are yet to come.
+  size_t owed() const { return owed_; }
   // The next one that has come; nullopt if none has. Never blocks.
   absl::StatusOr<std::optional<Spare>> Next();
 
@@ -112,6 +116,7 @@ class Zygote {
   Stream channel_;
   SharedPid last_;
   pid_t named_ = 0;  // Whom Next() named last.
+  size_t owed_ = 0;
 };
 
 }  // namespace brood
