@@ -273,9 +273,9 @@ class ThreadState {
 // fork(2), but without SIGCHLD, and the pidfd comes with the child or there is
 // no child: to open it afterwards could fail, when the child may already have
 // done half of its work. -1 with errno ENOSYS if this kernel, or a filter
-// before it, will not.
-// `extra` is what flags there are beside those of all. With CLONE_PIDFD `out` is
-// for the descriptor, with CLONE_PARENT_SETTID for the pid.
+// before it, will not. `extra` is what flags there are beside those of all.
+// With CLONE_PIDFD `out` is for the descriptor, with CLONE_PARENT_SETTID for
+// the pid.
 pid_t Clone(pid_t self, uint64_t extra, int exit_signal, int* out) {
   const ThreadState& thread = ThreadState::OfCaller(self);
   if (thread.tid_address == nullptr) {

@@ -43,10 +43,11 @@
 // Threads: call it with one. Signals: all are blocked in the caller for the
 // length of the call. Fork: yes; handlers of pthread_atfork(3) do not run.
 // Rests on: clone3(2) with CLONE_PIDFD, CLONE_PARENT, CLONE_PARENT_SETTID and
-// CLONE_CLEAR_SIGHAND (Linux 5.5), close_range(2) (Linux 5.9), PR_SET_PDEATHSIG and PR_GET_TID_ADDRESS in
-// prctl(2). Where clone3 is missing or forbidden it is clone(2). Where that
-// will not do either, it is fork(2) and pidfd_open(2): then the child is like
-// all others, and a `body` that has begun may be killed when the latter fails.
+// CLONE_CLEAR_SIGHAND (Linux 5.5), close_range(2) (Linux 5.9), PR_SET_PDEATHSIG
+// and PR_GET_TID_ADDRESS in prctl(2). Where clone3 is missing or forbidden it
+// is clone(2). Where that will not do either, it is fork(2) and pidfd_open(2):
+// then the child is like all others, and a `body` that has begun may be killed
+// when the latter fails.
 #ifndef BROOD_PROC_FORK_H_
 #define BROOD_PROC_FORK_H_
 

@@ -50,8 +50,9 @@
 //
 // Threads: one at a time. Signals: none, or the one of its ExitQueue. Fork: a
 // copy in a child process must not be used, only destroyed, which harms nobody;
-// if it has an ExitQueue, the pidfds of its children stay open in that process. Rests on: epoll(7), timerfd_create(2),
-// pidfd_open(2), waitid(2) with P_PIDFD (Linux 5.4).
+// if it has an ExitQueue, the pidfds of its children stay open in that process.
+// Rests on: epoll(7), timerfd_create(2), pidfd_open(2), waitid(2) with P_PIDFD
+// (Linux 5.4).
 #ifndef BROOD_PROC_REAPER_H_
 #define BROOD_PROC_REAPER_H_
 

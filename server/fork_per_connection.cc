@@ -64,8 +64,8 @@ constexpr absl::Duration kTurn = absl::Microseconds(150);
 // not be queued costs less.
 constexpr absl::Duration kTurnAtTheDoor = absl::Microseconds(1500);
 
-// Who is taken in ahead of his process needs a descriptor. So many of those that
-// there are may be used for that.
+// Who is taken in ahead of his process needs a descriptor. So many of those
+// that there are may be used for that.
 constexpr size_t kPartOfDescriptors = 8;
 
 // Why a client that was let in has to go without a process.

@@ -30,9 +30,9 @@
 // in the last ten seconds, it is 32, and 4.
 //
 // From Options::spares_from connections on there are processes ready that have
-// been forked ahead, and each client is handed to one of them, for beside many a
-// fork takes milliseconds; see spare_pool.h. Such a process has been forked by a
-// child of this one, and is otherwise the same.
+// been forked ahead, and each client is handed to one of them, for beside many
+// a fork takes milliseconds; see spare_pool.h. Such a process has been forked
+// by a child of this one, and is otherwise the same.
 //
 // A client that has been let in is not dropped for want of a process: it waits,
 // and the fork is tried again when a child has ended or after a tenth of a
@@ -120,8 +120,8 @@ class ForkPerConnection : public ProcessModel, public Unforked {
     bool fixed_capacity = false;
     Limits limits = {};
     // From how many connections on processes are forked ahead, by one that is a
-    // copy of this as it was then: what has changed in memory since, the handler
-    // does not see. Programs never are.
+    // copy of this as it was then: what has changed in memory since, the
+    // handler does not see. Programs never are.
     size_t spares_from = std::numeric_limits<size_t>::max();
     Patience patience = {};
     // Which of those whom programs leave behind are reaped here: nobody where

@@ -220,6 +220,7 @@ std::optional<pid_t> SparePool::Give(const SourceKey& source,
                                      const ConnectionInfo& info,
                                      TcpTotals* totals, uint64_t tag) {
   std::optional<pid_t> taken;
+  if (WayFor(source) != Way::kSpare) return taken;  // They are for others.
   while (!taken.has_value() && !spares_.empty()) {
     const absl::Status given = spares_.front().Give(connection, info, totals);
     if (!given.ok()) Pause();

@@ -6,9 +6,8 @@
 //   // Has `client` served by a spare, if there is one for it. Its end is the
 //   // reaper's to report, with `tag`.
 //   bool Serve(SparePool& pool, const Stream& client, uint64_t tag) {
-//     const SourceKey source = SourceKey::Of(client.peer(), {});
-//     if (pool.WayFor(source) != SparePool::Way::kSpare) return false;
-//     return pool.Give(source, client, {.local = {}, .peer = client.peer()}, nullptr, tag)
+//     const ConnectionInfo info = {.local = {}, .peer = client.peer()};
+//     return pool.Give(SourceKey::Of(client.peer()), client, info, nullptr, tag)
 //         .has_value();
 //   }
 //
@@ -16,10 +15,10 @@
 // than to hand a connection over, and there is no zygote; it begins with so
 // many connections as its owner says, and ends with fewer than half of that.
 //
-// Ownership: owns the zygote and the spares, as long as they have no connection;
-// their processes are the reaper's, which is borrowed, as are the loop and the
-// handler. Errors: none. Where there can be no zygote, or it does not answer,
-// everybody is to fork; after kRetry it is tried again.
+// Ownership: owns the zygote and the spares, as long as they have no
+// connection; their processes are the reaper's, which is borrowed, as are the
+// loop and the handler. Errors: none. Where there can be no zygote, or it does
+// not answer, everybody is to fork; after kRetry it is tried again.
 //
 // Threads: one. Signals: none. Fork: a child must not use a copy.
 // Rests on: zygote.h, reaper.h.
@@ -64,9 +63,9 @@ class SparePool {
   // Does not touch the loop. Whoever is left is the reaper's then.
   ~SparePool();
 
-  // From here on there can be spares, each of which has these limits once it has
-  // a connection; from so many connections on. Calls `on_more` when who had to
-  // wait may not have to any more.
+  // From here on there can be spares, each of which has these limits once it
+  // has a connection; from so many connections on. Calls `on_more` when who had
+  // to wait may not have to any more.
   void Start(PollLoop& loop, const Limits& limits, size_t from,
              absl::AnyInvocable<void()> on_more);
   // There are so many connections now.
@@ -87,8 +86,8 @@ class SparePool {
   // spare is to be hoped for.
   enum class Way { kFork, kSpare, kWait };
   Way WayFor(const SourceKey& source) const;
-  // Which process serves it from now on; nullopt if there is none after all, and
-  // a fork is the way. REQUIRES: the way is kSpare.
+  // Which process serves it from now on; nullopt if the way is another one, or
+  // there is none after all.
   std::optional<pid_t> Give(const SourceKey& source, const Stream& connection,
                             const ConnectionInfo& info, TcpTotals* totals,
                             uint64_t tag);

@@ -54,10 +54,8 @@ using ::testing::SizeIs;
 // Has `client` served by a spare, if there is one for it. Its end is the
 // reaper's to report, with `tag`.
 bool Serve(SparePool& pool, const Stream& client, uint64_t tag) {
-  const SourceKey source = SourceKey::Of(client.peer(), {});
-  if (pool.WayFor(source) != SparePool::Way::kSpare) return false;
-  return pool
-      .Give(source, client, {.local = {}, .peer = client.peer()}, nullptr, tag)
+  const ConnectionInfo info = {.local = {}, .peer = client.peer()};
+  return pool.Give(SourceKey::Of(client.peer()), client, info, nullptr, tag)
       .has_value();
 }
 
@@ -177,8 +175,10 @@ TEST_F(SparePoolTest, HasWhoTakesAllLeaveSome) {
   while (std::optional<Stream> client = Come(clients.size())) {
     clients.push_back(*std::move(client));
   }
-  EXPECT_EQ(pool_.WayFor(SourceKey::Of(Address())), SparePool::Way::kWait);
+  const SourceKey greedy = SourceKey::Of(Address());
+  EXPECT_EQ(pool_.WayFor(greedy), SparePool::Way::kWait);
   EXPECT_EQ(pool_.WayFor(SourceKey::OfUser(1)), SparePool::Way::kSpare);
+  EXPECT_EQ(pool_.Give(greedy, clients.front(), {}, nullptr, 0), std::nullopt);
 }
 
 TEST_F(SparePoolTest, ReplacesASpareThatIsKilled) {

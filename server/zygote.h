@@ -12,8 +12,8 @@
 //     absl::StatusOr<std::optional<Zygote::Spare>> spare = zygote.Next();
 //     if (!spare.ok()) return spare.status();
 //     if (!spare->has_value()) return absl::UnavailableError("not yet");
-//     absl::Status given =
-//         (*spare)->Give(connection, {.local = {}, .peer = connection.peer()}, nullptr);
+//     absl::Status given = (*spare)->Give(
+//         connection, {.local = {}, .peer = connection.peer()}, nullptr);
 //     if (!given.ok()) return given;
 //     return (*spare)->pid;
 //   }
@@ -21,8 +21,8 @@
 // What it is for: a fork waits for locks that it shares with every process of
 // its kind, for as long as the kernel walks along all of them, and with
 // thousands that is milliseconds. Whoever has to answer must not be the one who
-// waits. What it is not: faster in all. A connection that is handed over costs a
-// fork, and two messages.
+// waits. What it is not: faster in all. A connection that is handed over costs
+// a fork, and two messages.
 //
 // What it forks are children of who started it, and its own siblings: they are
 // waited for as if Fork() had made them, and die with their parent, as it does.
@@ -40,11 +40,11 @@
 // caller's to wait for, and so is each spare from the moment that Next() has
 // named it, by Child(pid, exit_signal). The handler is borrowed.
 //
-// Errors: Start: what Fork(), socketpair(2) and mmap(2) say. Ask: what sendmsg(2)
-// says. Next: why one could not be forked; OutOfRange if the zygote is gone, or
-// cannot be heard. Nobody whom it forked is lost then: Next() names him first.
-// After a fork that failed, and after a spare whose socket could not be sent,
-// nothing comes of what is left of that Ask(), and owed() knows it.
+// Errors: Start: what Fork(), socketpair(2) and mmap(2) say. Ask: what
+// sendmsg(2) says. Next: why one could not be forked; OutOfRange if the zygote
+// is gone, or cannot be heard. Nobody whom it forked is lost then: Next() names
+// him first. After a fork that failed, and after a spare whose socket could not
+// be sent, nothing comes of what is left of that Ask(), and owed() knows it.
 //
 // Threads: one. Signals: none. Fork: a child must not use a copy. Rests on:
 // fork.h, fd_passing.h.
@@ -73,8 +73,8 @@ class Zygote {
   // A process that waits for its connection.
   struct Spare {
     pid_t pid = -1;
-    // Closed if it could not be sent, or no descriptor was left for it: then the
-    // spare ends at once.
+    // Closed if it could not be sent, or no descriptor was left for it: then
+    // the spare ends at once.
     Stream channel;
 
     // From here on it serves `connection`, of which the caller should close its
